@@ -1,0 +1,1 @@
+"""What makes a reading a measurement: corrections, their uncertainties, and the budget."""

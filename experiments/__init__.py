@@ -1,0 +1,1 @@
+"""What one does at the bench: sweeps, replay, reports."""
