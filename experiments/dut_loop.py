@@ -1,0 +1,105 @@
+"""The warm-up until batch times settle, and the measured loop between the gate's edges. Python 3.6.
+
+Clock, lines and what is run are arguments.
+"""
+
+import gc
+import math
+from typing import Any, Callable, Dict, List, Tuple
+
+from instruments.marker_line import monotonic_ns
+
+_MIN_WARMUP_S = 0.25
+_BLOCK_S = 0.02
+_SETTLED = 0.03
+
+
+def _median(values: List[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def warm_up(run: Callable[[], None], limit_s: float, clock_ns: Callable[[], int] = monotonic_ns) -> Dict[str, Any]:
+    """Run batches until their times settle, or until another one would pass `limit_s`; one at least.
+
+    The first batch is slower and not counted. Batches are taken in blocks of at least 20 ms; they have settled when
+    the medians of the last two groups of blocks (a third of all each) agree within 3 %, after at least 0.25 s and
+    three blocks (two, where one batch takes 0.25 s). Returns batch_time_s (median of the last group),
+    warmup_batches, warmup_s, settled, first_batch_s.
+    """
+    start = clock_ns()
+    run()
+    last = clock_ns()
+    first_s = (last - start) * 1e-9
+    blocks: List[float] = []
+    batches = 1
+    settled = False
+    batch_s = first_s
+    while True:
+        begin, count = last, 0
+        while (last - begin) * 1e-9 < _BLOCK_S and (last - start) * 1e-9 + batch_s <= limit_s:
+            run()
+            count += 1
+            last = clock_ns()
+        if count == 0:
+            break
+        batches += count
+        blocks.append((last - begin) * 1e-9 / count)
+        group = max(1, len(blocks) // 3)
+        batch_s = _median(blocks[-group:])
+        needed = 2 if batch_s >= _MIN_WARMUP_S else 3
+        before = _median(blocks[-2 * group : -group]) if len(blocks) >= needed else math.inf
+        if abs(batch_s - before) <= _SETTLED * batch_s and (last - start) * 1e-9 >= _MIN_WARMUP_S:
+            settled = True
+            break
+    return {
+        "batch_time_s": batch_s,
+        "warmup_batches": batches,
+        "warmup_s": (last - start) * 1e-9,
+        "settled": settled,
+        "first_batch_s": first_s,
+    }
+
+
+def batches_for(run_s: float, batch_time_s: float, max_batches: int) -> int:
+    """Return how many batches fit into `run_s`: at least one, at most `max_batches`."""
+    return max(1, min(max_batches, int(run_s / batch_time_s)))
+
+
+def run_measured(
+    run: Callable[[], None],
+    gate: Callable[[bool], None],
+    toggle: Callable[[], None],
+    log: Any,
+    limit_s: float,
+    clock_ns: Callable[[], int] = monotonic_ns,
+) -> Tuple[List[int], int]:
+    """Run a batch for each element of `log` (an array of int64) with the gate high, and stamp each one's end.
+
+    Quiet: nothing is allocated, printed or collected in between. Returns the four gate stamps (before and after the
+    rise, before and after the fall) and how many batches ran: fewer when `limit_s` passed. The gate falls
+    on every way out.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        rise_before = clock_ns()
+        gate(True)
+        rise_after = clock_ns()
+        stop = rise_after + int(limit_s * 1e9)
+        done = 0
+        for done in range(1, len(log) + 1):
+            run()
+            stamp = clock_ns()
+            toggle()
+            log[done - 1] = stamp
+            if stamp > stop:
+                break
+        fall_before = clock_ns()
+    finally:
+        gate(False)
+        fall_after = clock_ns()
+        if collecting:
+            gc.enable()
+    return [rise_before, rise_after, fall_before, fall_after], done
