@@ -1,0 +1,90 @@
+"""The uncertainty budget of one result after the GUM (JCGM 100:2008): pure, no clock, no file.
+
+A component is an input's standard uncertainty times the sensitivity of the result to that input.
+Components of one budget are independent; what is shared (one gain in gross and idle, say) enters as
+one component whose sensitivity already holds the correlation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+COVERAGE_PROBABILITY = 0.95
+
+Distribution = Literal["normal", "rectangular", "t"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One line of a budget.
+
+    `u_input` is the standard uncertainty of the input in `unit`, `sensitivity` the derivative of the
+    result with respect to it, `dof` the degrees of freedom behind `u_input` (inf for a limit that is
+    taken as known, GUM G.4.2).
+    """
+
+    name: str
+    u_input: float
+    sensitivity: float
+    unit: str
+    dof: float = math.inf
+    distribution: Distribution = "normal"
+
+    @property
+    def u(self) -> float:
+        """Contribution to the result's standard uncertainty, in the result's unit."""
+        return abs(self.sensitivity * self.u_input)
+
+
+def limit(name: str, half_width: float, sensitivity: float, unit: str) -> Component:
+    """Make the component of a limit +-half_width within which any value is as likely (GUM 4.3.7)."""
+    return Component(name, half_width / math.sqrt(3.0), sensitivity, unit, distribution="rectangular")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A result, its unit and the components of its uncertainty."""
+
+    quantity: str
+    value: float
+    unit: str
+    components: tuple[Component, ...]
+
+    @property
+    def u(self) -> float:
+        """Combined standard uncertainty: root of the sum of squares (GUM 5.1.2)."""
+        return math.sqrt(math.fsum(c.u**2 for c in self.components))
+
+    @property
+    def dof(self) -> float:
+        """Effective degrees of freedom by Welch-Satterthwaite (GUM G.4.1)."""
+        spread = math.fsum(c.u**4 / c.dof for c in self.components if c.u > 0 and math.isfinite(c.dof))
+        return math.inf if spread == 0 else self.u**4 / spread
+
+    def coverage_factor(self, probability: float = COVERAGE_PROBABILITY) -> float:
+        """Factor k of the interval that holds `probability`: Student's t for the effective dof."""
+        return student_t(probability, self.dof)
+
+    def expanded(self, probability: float = COVERAGE_PROBABILITY) -> float:
+        """Half-width U of the interval that holds `probability`, in the result's unit."""
+        return self.coverage_factor(probability) * self.u
+
+
+def student_t(probability: float, dof: float) -> float:
+    """Two-sided quantile of Student's t; dof may be fractional or infinite, at least 1."""
+    if not 0 < probability < 1:
+        raise ValueError(f"a coverage probability lies between 0 and 1, got {probability:g}")
+    if dof < 1:
+        raise ValueError(f"a t interval needs at least one degree of freedom, got {dof:g}")
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + probability) / 2
+    return float(ndtri(tail) if math.isinf(dof) else stdtrit(dof, tail))
+
+
+def without_zero(components: Iterable[Component]) -> tuple[Component, ...]:
+    """Drop components that contribute nothing, so that a table shows only what matters."""
+    return tuple(c for c in components if c.u > 0)

@@ -1,0 +1,54 @@
+"""Type A evaluation of sampled records whose noise is correlated from sample to sample. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class MeanOfRecord:
+    """Mean of a record, its standard uncertainty with autocorrelation, and the dof behind that."""
+
+    mean: float
+    u: float
+    dof: float
+    duration_s: float
+
+    @property
+    def density(self) -> float:
+        """Variance of a mean times its duration, unit^2 s: scales to a mean over another duration."""
+        return self.u**2 * self.duration_s
+
+
+def mean_of_record(samples: NDArray[np.float64], dt_s: float, blocks: int = 40) -> MeanOfRecord:
+    """Average a stationary record; its uncertainty from the scatter of the means of `blocks` blocks.
+
+    Blocks much longer than the noise's correlation time are independent, whatever the noise's
+    colour below it (batch means). 40 blocks of a 2 s record are 50 ms each.
+
+    `samples` has shape (n,); raises ValueError when n is below two samples a block.
+    """
+    n = len(samples)
+    if n < 2 * blocks:
+        raise ValueError(f"{n} samples are too few for {blocks} blocks")
+    size = n // blocks
+    means = samples[: size * blocks].reshape(blocks, size).mean(axis=1)
+    u = float(means.std(ddof=1)) / math.sqrt(blocks)
+    return MeanOfRecord(float(samples.mean()), u, float(blocks - 1), n * dt_s)
+
+
+def mean_of_repeats(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean of independent repeats, its standard uncertainty s/sqrt(n), and n - 1.
+
+    One repeat has no scatter to judge by: uncertainty and dof are NaN then.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no repeats to average")
+    if n == 1:
+        return float(values[0]), math.nan, math.nan
+    return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n), float(n - 1)

@@ -1,0 +1,359 @@
+"""lab.yaml as frozen types; every mistake is reported with file, line, key and what to write instead.
+
+Pure but for `load`, which reads one file. Imports no driver and no simulator.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from instruments.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _resource_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Resources = Annotated[list[Text], BeforeValidator(_resource_list), Field(min_length=1)]
+"""VISA resource strings in the order in which to open them; the last one is the instrument."""
+
+DottedPath = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+
+
+class ScopeFacts(_Facts):
+    """The oscilloscope: where it answers and who it must say it is."""
+
+    driver: DottedPath = "instruments.mso_x2024a:MsoX2024A"
+    resource: Resources
+    model: Text
+    serial: Text
+    open_timeout_s: Positive = 12.0
+    timeout_s: Positive = 5.0
+    memory_points: Annotated[int, Field(ge=1000)] = 1_000_000
+
+
+class SupplyLimitFacts(_Facts):
+    """What may never be asked of the supply on this bench."""
+
+    voltage_v: Positive
+    current_a: Positive
+
+
+class SupplyFacts(_Facts):
+    """The DC supply: where it answers, who it must say it is, what the board is fed with."""
+
+    driver: DottedPath = "instruments.e3645a:E3645A"
+    resource: Resources
+    model: Text
+    serial: Text
+    range: Literal["P35V", "P60V"] = "P35V"
+    voltage_v: Positive
+    current_limit_a: Positive
+    ovp_v: Positive
+    sense: Literal["remote", "local"] = "remote"
+    lead_resistance_ohm: NonNegative = 0.0
+    lead_resistance_u_ohm: NonNegative = 0.0
+    output_off_residual_a: NonNegative = 1.0e-3
+    limits: SupplyLimitFacts
+    open_timeout_s: Positive = 12.0
+    timeout_s: Positive = 5.0
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> SupplyFacts:
+        for name, asked, limit in (
+            ("voltage_v", self.voltage_v, self.limits.voltage_v),
+            ("current_limit_a", self.current_limit_a, self.limits.current_a),
+        ):
+            if asked > limit:
+                raise ValueError(f"{name} {asked:g} is above the limit {limit:g} of this bench: lower it")
+        if self.ovp_v <= self.voltage_v:
+            raise ValueError(f"ovp_v {self.ovp_v:g} would trip at voltage_v {self.voltage_v:g}: raise it")
+        return self
+
+
+class ProbeFacts(_Facts):
+    """The current clamp as it is set and threaded."""
+
+    model: Text = "1146B"
+    serial: Text
+    range_v_per_a: Positive = 0.1
+    turns: Annotated[int, Field(ge=1, le=100)] = 1
+    reversed: bool = False
+    drift_u_a: NonNegative = 5.0e-4
+    drift_unbracketed_u_a: NonNegative = 5.0e-3
+
+    @model_validator(mode="after")
+    def _known_range(self) -> ProbeFacts:
+        if self.range_v_per_a not in (0.1, 0.01):
+            raise ValueError(f"range_v_per_a {self.range_v_per_a:g} is not a range of the 1146B: write 0.1 or 0.01")
+        return self
+
+
+class CurrentWiring(_Facts):
+    """The channel that sees the clamp, and the span of current that it must show."""
+
+    channel: Annotated[int, Field(ge=1, le=4)]
+    low_a: float
+    high_a: float
+
+
+class VoltageWiring(_Facts):
+    """The channel that sees the board's supply voltage."""
+
+    channel: Annotated[int, Field(ge=1, le=4)]
+    probe_ratio: Positive = 10.0
+    low_v: float
+    high_v: float
+
+
+class DigitalWiring(_Facts):
+    """A marker line on a digital input of POD1."""
+
+    digital: Annotated[int, Field(ge=0, le=7)]
+
+
+class Wiring(_Facts):
+    """Which line of the board ends on which input of the oscilloscope."""
+
+    current: CurrentWiring
+    voltage: VoltageWiring
+    gate: DigitalWiring = DigitalWiring(digital=0)
+    batch: DigitalWiring = DigitalWiring(digital=1)
+    marker_threshold_v: Annotated[float, Field(ge=-8, le=8)] = 1.4
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Wiring:
+        if self.current.channel == self.voltage.channel:
+            raise ValueError("current and voltage are on the same channel: each needs its own")
+        if self.gate.digital == self.batch.digital:
+            raise ValueError("gate and batch are on the same digital input: each needs its own")
+        for name, low, high in (
+            ("current", self.current.low_a, self.current.high_a),
+            ("voltage", self.voltage.low_v, self.voltage.high_v),
+        ):
+            if low >= high:
+                raise ValueError(f"{name}: the low end {low:g} is not below the high end {high:g}")
+        return self
+
+
+class DutFacts(_Facts):
+    """The device under test: how its agent is started and which lines it moves."""
+
+    name: Text
+    command: Annotated[list[Text], Field(min_length=1)]
+    marker: Text = "none"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    start_timeout_s: Positive = 60.0
+    prepare_timeout_s: Positive = 120.0
+
+
+class PortFacts(_Facts):
+    """TCP ports of the simulated bench; 0 takes any free one."""
+
+    socket: Annotated[int, Field(ge=0, le=65535)] = 0
+    prologix: Annotated[int, Field(ge=0, le=65535)] = 0
+    vxi11: Annotated[int, Field(ge=0, le=65535)] = 0
+    hislip: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class SimulatedScopeFacts(_Facts):
+    """Identity and options of the simulated oscilloscope."""
+
+    model: Text = "MSO-X 2024A"
+    serial: Text = "MY00000001"
+    firmware: Text = "02.65.2021102830"
+    memory_points: Literal[100_000, 1_000_000] = 1_000_000
+
+
+class SimulatedSupplyFacts(_Facts):
+    """Identity of the simulated supply; the family answers 0 as its serial."""
+
+    model: Text = "E3645A"
+    serial: Text = "0"
+    firmware: Text = "1.4-5.0-1.0"
+
+
+class WorldFacts(_Facts):
+    """Physics of the simulated bench. Errors of gain and offset are drawn from these with the seed."""
+
+    idle_a: NonNegative = 0.11
+    active_a: NonNegative = 1.0
+    launch_a: NonNegative = 0.7
+    launch_s: NonNegative = 0.4e-3
+    settling_s: Positive = 2.0e-3
+    ripple_relative: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    ripple_hz: Positive = 1400.0
+    undervoltage_v: NonNegative = 5.0
+    source_resistance_ohm: NonNegative = 1.5e-3
+    supply_settling_s: Positive = 0.02
+    probe_gain_sd: NonNegative = 0.01
+    probe_offset_limit_a: NonNegative = 0.04
+    probe_drift_sd_a_per_s: NonNegative = 1.0e-5
+    probe_wander_a: NonNegative = 3.0e-4
+    probe_wander_period_s: Positive = 300.0
+    probe_noise_a: NonNegative = 0.03
+    probe_slow_noise_a: NonNegative = 2.0e-3
+    probe_slow_noise_s: Positive = 5.0e-3
+    voltage_gain_sd: NonNegative = 0.005
+    voltage_offset_sd_v: NonNegative = 0.01
+    voltage_noise_v: NonNegative = 2.0e-3
+    output_off_sd_a: NonNegative = 3.0e-4
+
+
+class SimulationFacts(_Facts):
+    """The simulated bench that `sim:` resources stand for."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    state_dir: Text | None = None
+    ports: PortFacts = PortFacts()
+    scope: SimulatedScopeFacts = SimulatedScopeFacts()
+    supply: SimulatedSupplyFacts = SimulatedSupplyFacts()
+    world: WorldFacts = WorldFacts()
+
+
+class Lab(_Facts):
+    """One bench."""
+
+    bench: Text
+    visa: Text = "@py"
+    scope: ScopeFacts
+    supply: SupplyFacts
+    probe: ProbeFacts
+    wiring: Wiring
+    dut: DutFacts
+    simulation: SimulationFacts | None = None
+
+    @model_validator(mode="after")
+    def _simulation_present(self) -> Lab:
+        if self.simulation is None:
+            for name, facts in (("scope", self.scope), ("supply", self.supply)):
+                if any(r.startswith("sim:") for r in facts.resource):
+                    raise ValueError(f"{name}.resource is simulated but there is no `simulation:` section")
+            if self.dut.marker == "simulated":
+                raise ValueError("dut.marker is simulated but there is no `simulation:` section")
+        return self
+
+
+def load(path: str | Path) -> Lab:
+    """Read and check a lab.yaml.
+
+    Raises ConfigError that lists every mistake as `file:line: key: what is wrong`.
+    """
+    return parse(read_text(path), name=str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """Read the text of a lab.yaml; raises ConfigError that names the file."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a bench file with --lab FILE") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def parse(text: str, name: str = "lab.yaml") -> Lab:
+    """Check the text of a lab.yaml; `name` stands before the line in every complaint."""
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{name}:{line}: is not valid YAML: {error.problem or error.context}") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name}:1: a mapping with bench, scope, supply, ... was expected")
+    try:
+        return Lab.model_validate(_plain(tree))
+    except ValidationError as error:
+        errors = error.errors()
+        meant = {(*e["loc"][:-1], _nearest(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
+        complaints = {
+            _complaint(name, tree, e) for e in errors if not (e["type"] == "missing" and e["loc"] in meant)
+        }
+        raise ConfigError("\n".join(text for _, text in sorted(complaints))) from None
+
+
+def _plain(node: Any) -> Any:
+    """Strip ruamel's wrappers: strict types accept plain ones alone."""
+    if isinstance(node, dict):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_plain(v) for v in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for plain in (int, float, str):
+        if isinstance(node, plain):
+            return plain(node)
+    return node
+
+
+def _complaint(name: str, tree: Any, error: Any) -> tuple[int, str]:
+    path = [p for p in error["loc"] if not (isinstance(p, str) and "[" in p)]
+    line = _line_of(tree, path)
+    key = ".".join(str(p) for p in path) or "(top level)"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = _nearest(path)
+        hint = f"did you mean {near}?" if near else "known keys: " + ", ".join(_known_keys(path[:-1]))
+        message = f"unknown key, {hint}"
+    elif error["type"] == "missing":
+        message = "is missing; add it here"
+    elif error["type"] not in ("value_error",):
+        message = f"{message[0].lower()}{message[1:]}, got {error['input']!r}"
+    return line, f"{name}:{line}: {key}: {message}"
+
+
+def _line_of(tree: Any, path: list[Any]) -> int:
+    """One-based line of a key, or of its nearest parent that is in the file."""
+    line = 1
+    node: Any = tree
+    for part in path:
+        marks: Any = getattr(node, "lc", None)
+        try:
+            if isinstance(node, dict):
+                line = marks.key(part)[0] + 1
+            elif isinstance(node, list):
+                line = marks.item(part)[0] + 1
+            node = node[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line
+
+
+def _nearest(path: Sequence[Any]) -> str | None:
+    """The known key that an unknown one resembles, if any."""
+    near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]), 1, 0.5)
+    return near[0] if near else None
+
+
+def _known_keys(path: Sequence[Any]) -> list[str]:
+    model: Any = Lab
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        model = field.annotation
+        for choice in getattr(model, "__args__", ()):
+            if isinstance(choice, type) and issubclass(choice, BaseModel):
+                model = choice
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)

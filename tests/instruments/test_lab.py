@@ -1,0 +1,92 @@
+"""lab.yaml: every mistake is named with file, line, key and what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from instruments import lab
+from instruments.errors import ConfigError
+from tests.worlds import LAB
+
+TEXT = LAB.read_text()
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        lab.parse(text, name="bench.yaml")
+    return str(caught.value)
+
+
+def line_of(text: str, needle: str) -> int:
+    return next(k for k, line in enumerate(text.splitlines(), 1) if needle in line)
+
+
+def test_the_shipped_file_is_good() -> None:
+    assert lab.load(LAB).scope.resource == ["sim:socket"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "expected"),
+    [
+        ("ovp_v: 13.5", "ovp: 13.5", "supply.ovp", "did you mean ovp_v?"),
+        ("voltage_v: 12.0", "voltage_v: twelve", "supply.voltage_v", "valid number, got 'twelve'"),
+        ("voltage_v: 12.0", 'voltage_v: "12.0"', "supply.voltage_v", "valid number, got '12.0'"),
+        ("voltage_v: 12.0", "voltage_v: .nan", "supply.voltage_v", "finite number"),
+        ("voltage_v: 12.0", "voltage_v: -1.0", "supply.voltage_v", "greater than 0"),
+        ('serial: "0"', "serial: 0", "supply.serial", "valid string, got 0"),
+        ("turns: 1", "turns: true", "probe.turns", "valid integer, got True"),
+        ("gate: {digital: 0}", "gate: {digital: 9}", "wiring.gate.digital", "less than or equal to 7"),
+        ("range: P35V", "range: P30V", "supply.range", "'P35V' or 'P60V'"),
+        ("  seed: 1", "  sead: 1", "simulation.sead", "did you mean seed?"),
+        ("range_v_per_a: 0.1", "range_v_per_a: 0.2", "probe", "write 0.1 or 0.01"),
+        ("current_limit_a: 2.0", "current_limit_a: 2.5", "supply", "above the limit 2.2"),
+        ("ovp_v: 13.5", "ovp_v: 11.0", "supply", "would trip"),
+        ("batch: {digital: 1}", "batch: {digital: 0}", "wiring", "same digital input"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(old: str, new: str, key: str, expected: str) -> None:
+    text = TEXT.replace(old, new, 1)
+    assert text != TEXT
+    message = complaint(text)
+    assert expected in message
+    found = re.match(r"bench\.yaml:(\d+): ([\w.]+): ", message)
+    assert found, message
+    assert found[2] == key
+    if "." in key:
+        assert int(found[1]) == line_of(text, new.split(":")[0].strip() + ":" if "{" in new else new)
+
+
+def test_every_mistake_is_listed_not_only_the_first() -> None:
+    text = TEXT.replace("ovp_v: 13.5", "ovp: 13.5").replace("turns: 1", "turns: 0").replace("seed: 1", "seed: x")
+    lines = complaint(text).splitlines()
+    assert len(lines) == 3  # the unknown key, which is the missing one too; turns; seed
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == sorted(numbers)
+
+
+def test_a_missing_key_points_at_its_parent() -> None:
+    text = TEXT.replace("  ovp_v: 13.5\n", "")
+    message = complaint(text)
+    assert message == f"bench.yaml:{line_of(text, 'supply:')}: supply.ovp_v: is missing; add it here"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n", "scope: [1\n", "a: 1\na: 2\n", "\tx: 1\n", "bench: &a [*a]\n"],
+)
+def test_what_is_no_mapping_or_no_yaml_is_said(text: str) -> None:
+    assert complaint(text).startswith("bench.yaml:")
+
+
+def test_simulated_resources_need_a_simulation() -> None:
+    text = TEXT[: TEXT.index("simulation:")]
+    assert "no `simulation:` section" in complaint(text)
+
+
+def test_a_file_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="--lab FILE"):
+        lab.load(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"bench: caf\xe9\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        lab.load(tmp_path / "latin.yaml")
