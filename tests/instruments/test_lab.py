@@ -73,7 +73,8 @@ def test_a_missing_key_points_at_its_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "- a\n", "scope: [1\n", "a: 1\na: 2\n", "\tx: 1\n", "bench: &a [*a]\n"],
+    "text",
+    ["", "- a\n", "scope: [1\n", "a: 1\na: 2\n", "\tx: 1\n", "bench: &a [*a]\n"],
 )
 def test_what_is_no_mapping_or_no_yaml_is_said(text: str) -> None:
     assert complaint(text).startswith("bench.yaml:")

@@ -50,9 +50,13 @@ def test_each_kind_of_misfit_has_its_reason() -> None:
     twice = draw(50, 10, 20, []) | draw(50, 30, 40, [])
     outside = draw(50, 10, 20, [15, 30])
     for bits, expected in (
-        (low, "never moves: it is low"), (high, "never moves: it is high"),
-        (cut_start, "already high at the record's start"), (cut_end, "still high at the record's end"),
-        (twice, "4 edges where 2"), (outside, "1 batch edges lie outside"), (low[:0], "no samples"),
+        (low, "never moves: it is low"),
+        (high, "never moves: it is high"),
+        (cut_start, "already high at the record's start"),
+        (cut_end, "still high at the record's end"),
+        (twice, "4 edges where 2"),
+        (outside, "1 batch edges lie outside"),
+        (low[:0], "no samples"),
     ):
         decoded = markers.decode(bits, GATE, BATCH)
         assert decoded.window is None

@@ -1,0 +1,26 @@
+"""Driver of the E3645A DC supply: ``E3645A`` composes a link; connecting sends nothing."""
+
+from .driver import E3645A, Mode
+from .ratings import (
+    OVP_LIMIT_V,
+    RANGE_LIMITS,
+    Range,
+    SupplyLimits,
+    programming_tolerance_a,
+    programming_tolerance_v,
+    readback_tolerance_a,
+    readback_tolerance_v,
+)
+
+__all__ = [
+    "E3645A",
+    "OVP_LIMIT_V",
+    "RANGE_LIMITS",
+    "Mode",
+    "Range",
+    "SupplyLimits",
+    "programming_tolerance_a",
+    "programming_tolerance_v",
+    "readback_tolerance_a",
+    "readback_tolerance_v",
+]

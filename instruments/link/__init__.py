@@ -1,0 +1,13 @@
+"""One VISA conversation: deadline, lock, transcript, recovery; the only importer of pyvisa.
+
+``Link.open`` opens a real (or simulated) instrument by its VISA resource strings; ``ReplayLink``
+serves a recorded transcript through the same methods. Drivers know only ``Conversation``.
+"""
+
+from .conversation import Link
+from .interface import Conversation
+from .replay import ReplayLink
+from .transcript import Transcript
+from .visa import SerialOptions
+
+__all__ = ["Conversation", "Link", "ReplayLink", "SerialOptions", "Transcript"]

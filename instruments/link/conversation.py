@@ -1,0 +1,303 @@
+"""Link: one conversation with one instrument, with one deadline per operation.
+
+An operation that fails in any way leaves no answer behind: the link clears the instrument's interface
+where the transport can, then asks a question whose answer cannot be mistaken for a late one, and drops
+everything before it. Only if that fails is the link broken, and says so until ``reopen``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from instruments.errors import BenchError, InstrumentError, LinkError, LinkTimeout, ProtocolError
+from instruments.ieee488 import NEED, BlockReader
+
+from .ports import CHUNK, Port, PortClosed, PortTimeout
+from .recovery import drain_errors, read_line, resynchronise
+from .transcript import Transcript
+from .visa import Opened, SerialOptions, open_port
+
+
+class Link:
+    """A conversation over a port. Open one with ``Link.open``; close it, or use ``with``.
+
+    Attributes:
+        name: the instrument's name on this bench.
+        resource: its VISA resource string.
+        backend: the VISA library that is really used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        resource: str,
+        opener: Callable[[], Opened],
+        *,
+        timeout_s: float = 2.0,
+        transcript: Transcript | None = None,
+    ) -> None:
+        self.name = name
+        self.resource = resource
+        self.timeout_s = timeout_s
+        self._opener = opener
+        self._transcript = transcript
+        self._log = logging.getLogger(f"{__name__}.{name}")
+        self._out_of_step = False
+        self._nonce = 0
+        self._broken = ""
+        self._opened: Opened | None = opener()
+        self._lock = self._opened.lock
+        self.backend = self._opened.backend
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        resources: Sequence[str],
+        *,
+        visa: str = "@py",
+        timeout_s: float = 2.0,
+        open_timeout_s: float = 12.0,
+        transcript: Transcript | None = None,
+        serial: SerialOptions | None = None,
+    ) -> Link:
+        """Open VISA resources in their order; the last one is the instrument. Nothing is sent to it.
+
+        Args:
+            name: what the bench calls the instrument; it shows in every error.
+            resources: one VISA string, or a GPIB adapter's INTFC and then the instrument.
+            visa: VISA library; ``PYVISA_LIBRARY`` in the environment wins.
+            timeout_s: default deadline of an operation, in seconds.
+            open_timeout_s: deadline for connecting; a scope's LAN may take 10 s.
+            transcript: where to write every message.
+            serial: settings for ASRL resources.
+
+        Raises:
+            ConfigError: resource strings that cannot be right.
+            LinkError: could not connect.
+        """
+        texts = (resources,) if isinstance(resources, str) else tuple(resources)
+        options = serial or SerialOptions()
+
+        def opener() -> Opened:
+            return open_port(name, texts, visa=visa, open_timeout_s=open_timeout_s, serial=options)
+
+        return cls(name, texts[-1] if texts else "", opener, timeout_s=timeout_s, transcript=transcript)
+
+    # -- operations ---------------------------------------------------------------------------
+
+    def write(self, command: str | bytes, deadline_s: float | None = None) -> None:
+        """Send one message; LF is added. Raises LinkTimeout, LinkError."""
+        with self._operation(command, deadline_s) as deadline:
+            self._send(command, deadline)
+
+    def query(self, command: str, deadline_s: float | None = None) -> str:
+        """Send one message and give its one text answer without terminator.
+
+        Raises LinkTimeout (recovered), LinkError (broken), ProtocolError (not one line of ASCII).
+        """
+        with self._operation(command, deadline_s) as deadline:
+            self._send(command, deadline)
+            data = self._read_line(deadline)
+            try:
+                text = data.decode("ascii")
+            except UnicodeDecodeError:
+                raise ProtocolError("expected text, got bytes beyond ASCII", first_bytes=data[:40]) from None
+        if self._transcript is not None:
+            self._transcript.message(self.name, "in", data)
+        self._log.debug("< %s", text)
+        return text
+
+    def query_block(self, command: str, deadline_s: float | None = None) -> bytes:
+        """Send one message and give the data of its definite-length block, exactly.
+
+        Raises LinkTimeout (recovered), LinkError (broken), ProtocolError (not exactly one block).
+        """
+        with self._operation(command, deadline_s) as deadline:
+            self._send(command, deadline)
+            reader = BlockReader()
+            port = self._port()
+            while True:
+                data, end = port.receive(max(CHUNK, reader.wanted), deadline, False)
+                self._got += len(data)
+                event = reader.feed(data, end)
+                if event is not NEED:
+                    break
+            if reader.rest:
+                raise ProtocolError(
+                    f"{len(reader.rest)} bytes came behind a block of {len(event.data)}",
+                    first_bytes=reader.rest[:40],
+                )
+        if self._transcript is not None:
+            self._transcript.block(self.name, event.data)
+        self._log.debug("< block of %d bytes", len(event.data))
+        return event.data
+
+    def clear(self) -> None:
+        """Bring the conversation back in step: device clear or drain, then a question and its answer.
+
+        Raises LinkError when the instrument does not answer; the link is then broken.
+        """
+        with self._lock:
+            self._port()
+            self._recover()
+
+    def reopen(self) -> None:
+        """Close and connect anew; the way back from a broken link. Raises LinkError."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+            try:
+                if opened is not None and opened.bus is not None:
+                    opened.bus.reconnect()
+                    self._opened = opened
+                else:
+                    if opened is not None:
+                        opened.port.close()
+                    self._opened = self._opener()
+                    if self._opened.bus is not None:
+                        self._lock = self._opened.lock
+            except BenchError:
+                self._opened = self._opened or opened
+                self._broken = "reconnecting failed"
+                raise
+            self._broken = ""
+            self._out_of_step = False
+            self._note("reopened")
+
+    def to_local(self) -> bool:
+        """Give the front panel back where the transport can (GPIB, USB); False where it cannot."""
+        with self._lock:
+            try:
+                return self._port().to_local()
+            except PortClosed as error:
+                raise self._break(str(error)) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep the bus for several messages, against other threads and instruments of the adapter."""
+        with self._lock:
+            yield
+
+    def close(self) -> None:
+        """Close the connection; a second close does nothing. Nothing is sent to the instrument."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                opened.port.close()
+                if opened.bus is not None:
+                    opened.bus.release()
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _port(self) -> Port:
+        if self._opened is None:
+            raise LinkError("the link is closed", instrument=self.name, resource=self.resource)
+        if self._broken:
+            raise LinkError(
+                f"the link is broken since: {self._broken}; reopen it",
+                instrument=self.name,
+                resource=self.resource,
+            )
+        return self._opened.port
+
+    @contextmanager
+    def _operation(self, command: str | bytes, deadline_s: float | None) -> Iterator[float]:
+        """Hold the bus, give the deadline, and turn every failure into a named one, in step again."""
+        shown = command if isinstance(command, str) else f"{command[:40]!r} ({len(command)} bytes)"
+        with self._lock:
+            self._port()
+            if self._out_of_step:
+                self._recover()
+            self._got = 0
+            started = time.monotonic()
+            try:
+                yield started + (self.timeout_s if deadline_s is None else deadline_s)
+            except PortTimeout:
+                elapsed_s = time.monotonic() - started
+                if self._transcript is not None:
+                    self._transcript.message(self.name, "timeout", b"")
+                got = self._got
+                queue = self._recover(command=shown)
+                raise LinkTimeout(
+                    f"no complete answer after {elapsed_s:.2f} s, {got} bytes had come and were "
+                    "dropped; the link is in step again; allow more time or check the command",
+                    elapsed_s=elapsed_s,
+                    bytes_got=got,
+                    queue=queue,
+                    instrument=self.name,
+                    resource=self.resource,
+                    command=shown,
+                ) from None
+            except PortClosed as error:
+                raise self._break(str(error), shown) from error
+            except InstrumentError as error:
+                error.within(instrument=self.name, resource=self.resource, command=shown)
+                if not isinstance(error, LinkError):
+                    self._recover(command=shown)
+                raise
+            except BaseException:
+                self._out_of_step = True  # interrupted: an answer may still be on its way
+                raise
+
+    def _send(self, command: str | bytes, deadline: float) -> None:
+        data = command.encode("ascii") if isinstance(command, str) else command
+        port = self._port()
+        stale = port.discard_input()
+        if stale:
+            self._log.warning("dropped %d unread bytes before %r", stale, command)
+            self._note(f"dropped {stale} unread bytes")
+        if self._transcript is not None:
+            self._transcript.message(self.name, "out", data)
+        self._log.debug("> %s", command if isinstance(command, str) else f"{len(command)} bytes")
+        port.send(data + b"\n", deadline)
+
+    def _read_line(self, deadline: float) -> bytes:
+        return read_line(self._port(), deadline, self._count)
+
+    def _count(self, size: int) -> None:
+        self._got += size
+
+    def _recover(self, command: str = "") -> list[str]:
+        """Come back in step and give the error queue; marks the link broken and raises if that fails."""
+        self._out_of_step = True
+        port = self._port()
+        deadline = time.monotonic() + port.recovery_s
+        try:
+            port.device_clear(deadline)
+            self._nonce = resynchronise(port, self._nonce, deadline)
+            queue = drain_errors(port, deadline)
+        except (PortTimeout, PortClosed, ProtocolError) as error:
+            reason = str(error) or f"no answer within {port.recovery_s:g} s"
+            raise self._break(f"after a failure it could not be brought back in step: {reason}", command) from error
+        self._out_of_step = False
+        self._note("in step again")
+        return queue
+
+    def _break(self, reason: str, command: str = "") -> LinkError:
+        self._broken = reason
+        self._note(f"broken: {reason}")
+        return LinkError(
+            f"the link is broken: {reason}; reopen it",
+            instrument=self.name,
+            resource=self.resource,
+            command=command,
+        )
+
+    def _note(self, text: str) -> None:
+        self._log.info("%s", text)
+        if self._transcript is not None:
+            self._transcript.message(self.name, "note", text.encode("ascii", "replace"))
+
+    _got: int = 0
