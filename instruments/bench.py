@@ -1,0 +1,186 @@
+"""One bench: opens what lab.yaml names, checks who answers, and makes it safe again in reverse order.
+
+The supply's output ends off, verified, on every way out of `open_bench`. Connecting changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instruments.dut import Dut
+from instruments.e3645a import E3645A, SupplyLimits
+from instruments.errors import BenchError, ConfigError, IdentityError
+from instruments.interrupts import undisturbed
+from instruments.lab import Lab
+from instruments.link import Link, Transcript
+from instruments.mso_x2024a import MsoX2024A
+from instruments.simulated_bench import SimulatedBench, wanted
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Bench:
+    """An open bench. `simulated` is None where the instruments are real."""
+
+    lab: Lab
+    scope: MsoX2024A
+    supply: E3645A
+    simulated: SimulatedBench | None
+    identities: dict[str, str]
+    _stack: contextlib.ExitStack = field(repr=False)
+    dut: Dut | None = None
+
+    @property
+    def source(self) -> str:
+        """Where this bench's numbers come from."""
+        return "simulated" if self.lab.simulation is not None else "measured"
+
+    def dut_command(self) -> list[str]:
+        """The device's command with `{python}` and `{marker}` filled in."""
+        marker = self.lab.dut.marker
+        if marker == "simulated":
+            assert self.simulated is not None
+            marker = f"simulated:{self.simulated.ring}"
+        try:
+            return [part.format(python=sys.executable, marker=marker) for part in self.lab.dut.command]
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(
+                f"dut.command: only {{python}} and {{marker}} may stand in braces, got {error}"
+            ) from error
+
+    def start_dut(self) -> Dut:
+        """Start the device's agent, or give the one that runs. Raises DutError when it does not answer."""
+        if self.dut is None or not self.dut.alive:
+            self.stop_dut()
+            self.dut = Dut.start(self.dut_command(), deadline_s=self.lab.dut.start_timeout_s)
+        return self.dut
+
+    def stop_dut(self) -> None:
+        """End the device's agent, if one runs."""
+        dut, self.dut = self.dut, None
+        if dut is not None:
+            dut.close(grace_s=1.0)
+
+
+@contextlib.contextmanager
+def open_bench(
+    lab: Lab,
+    lab_path: Path,
+    *,
+    seed: int = 1,
+    transcript: Transcript | None = None,
+    alarm: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+) -> Iterator[Bench]:
+    """Open the instruments of a lab.yaml and check who they are; on leaving, everything is made safe.
+
+    `seed` draws the errors of a simulated bench. `alarm` is told when the output could not be verified
+    to be off. Raises LinkError, IdentityError, ConfigError; nothing has been changed by then.
+    """
+    with contextlib.ExitStack() as stack:
+        simulated = _simulated(lab, lab_path, seed, stack)
+        scope_link = _link("scope", lab, simulated, stack, transcript)
+        scope: MsoX2024A = _driver(lab.scope.driver)(scope_link)
+        identities = {"scope": _identify("scope", scope, lab.scope.model, lab.scope.serial)}
+        supply_link = _link("supply", lab, simulated, stack, transcript)
+        limits = SupplyLimits(voltage_v=lab.supply.limits.voltage_v, current_a=lab.supply.limits.current_a)
+        supply: E3645A = _driver(lab.supply.driver)(supply_link, limits=limits)
+        identities["supply"] = _identify("supply", supply, lab.supply.model, lab.supply.serial)
+        stack.push(_safe_exit(supply, supply_link, alarm))
+        bench = Bench(lab, scope, supply, simulated, identities, stack)
+        stack.callback(_quietly, bench.stop_dut)
+        yield bench
+
+
+def _simulated(lab: Lab, lab_path: Path, seed: int, stack: contextlib.ExitStack) -> SimulatedBench | None:
+    if lab.simulation is None:
+        return None
+    if lab.simulation.state_dir and not (wanted(lab.scope.resource) or wanted(lab.supply.resource)):
+        return stack.enter_context(SimulatedBench.attach(Path(lab.simulation.state_dir)))
+    return stack.enter_context(SimulatedBench.start(lab_path, seed))
+
+
+def _link(
+    name: str, lab: Lab, simulated: SimulatedBench | None, stack: contextlib.ExitStack, transcript: Transcript | None
+) -> Link:
+    facts = lab.scope if name == "scope" else lab.supply
+    resources = list(facts.resource)
+    if wanted(resources):
+        assert simulated is not None
+        if len(resources) != 1:
+            raise ConfigError(f"{name}.resource: one `sim:TRANSPORT` stands for all resources of an instrument")
+        resources = simulated.resources(name, resources[0])
+    link = Link.open(
+        name,
+        resources,
+        visa=lab.visa,
+        timeout_s=facts.timeout_s,
+        open_timeout_s=facts.open_timeout_s,
+        transcript=transcript,
+    )
+    stack.callback(_quietly, link.close)
+    return link
+
+
+def _driver(path: str) -> Any:
+    """Import the driver class that lab.yaml names."""
+    module_name, _, class_name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"driver {path!r} cannot be imported ({error}); write module:Class") from error
+
+
+def _identify(name: str, instrument: Any, model: str, serial: str) -> str:
+    """Refuse any instrument but the one that lab.yaml names; returns its *IDN? as text."""
+    found = instrument.identity()
+    if (found.model, found.serial) != (model, serial):
+        raise IdentityError(
+            f"{model} with serial {serial} (lab.yaml, {name})",
+            f"{found.model} with serial {found.serial}",
+            instrument=name,
+        )
+    return f"{found.vendor},{found.model},{found.serial},{found.firmware}"
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    """Do a step of the way out that must not stop the others."""
+    try:
+        action()
+    except Exception as error:
+        _log.warning("while closing the bench: %s", error)
+
+
+def _safe_exit(supply: E3645A, link: Link, alarm: Callable[[str], None]) -> Callable[..., None]:
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        with undisturbed():
+            try:
+                _switch_off(supply, link)
+                _quietly(supply.local)
+            except Exception as error:
+                text = (
+                    "THE SUPPLY'S OUTPUT COULD NOT BE VERIFIED TO BE OFF. "
+                    f"Switch it off at its front panel now. ({error})"
+                )
+                alarm(text)
+                if kind is None:
+                    raise BenchError(text) from error
+
+    return leave
+
+
+def _switch_off(supply: E3645A, link: Link) -> None:
+    """Switch off and verify; once more over a new connection if the first is in no state to."""
+    try:
+        supply.safe_off()
+    except Exception as error:
+        _log.warning("the output did not switch off at the first try: %s", error)
+        link.reopen()
+        supply.safe_off()

@@ -1,0 +1,65 @@
+"""python -m instruments.simulated: serve the simulated bench of a lab.yaml to any VISA client.
+
+Prints one JSON line with the VISA strings of every instrument and transport, then serves until SIGTERM or
+SIGINT (exit 0), or until its standard input closes when --until-stdin-closes is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve; 0 when asked to end, 2 when the lab.yaml or a port is no good."""
+    parser = argparse.ArgumentParser(prog="python -m instruments.simulated", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--lab", default="lab.yaml", type=Path, metavar="FILE", help="facts of the bench (lab.yaml)")
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="folder for marker ring and truth socket")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of simulation.seed")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
+    options = parser.parse_args(argv)
+
+    from instruments.errors import BenchError
+    from instruments.lab import load
+
+    try:
+        lab = load(options.lab)
+        if lab.simulation is None:
+            raise BenchError(f"{options.lab}: there is no `simulation:` section, so nothing to serve")
+        folder = options.state_dir or (Path(lab.simulation.state_dir) if lab.simulation.state_dir else None)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        from instruments.simulated.station import Station
+
+        station = Station(lab, state_dir=folder, seed=options.seed)
+    except (BenchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    ended = threading.Event()
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with station:
+            print(json.dumps(station.addresses), flush=True)
+            if options.until_stdin_closes:
+                threading.Thread(target=_watch_stdin, args=(ended,), daemon=True).start()
+            while not ended.wait(3600.0):
+                pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _watch_stdin(ended: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    ended.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""One conversation with a simulated instrument: what one socket, link or bus address sees. Pure.
+
+A *stream* port (raw socket, RS-232) pushes replies out as they are ready and cannot notice an unread one.
+A *message* port (GPIB, VXI-11, HiSLIP) keeps IEEE 488.2's message exchange: a reply is fetched by
+reading; a new message before that loses it with -410, reading with nothing asked gives -420.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from instruments.simulated.scpi_errors import Refused
+from instruments.simulated.scpi_syntax import MessageSplitter
+
+if TYPE_CHECKING:
+    from instruments.simulated.scpi_machine import ScpiMachine
+
+PortKind = Literal["stream", "message", "serial"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a reply as a fault sends it after `delay_s`; then perhaps the link dies or falls silent."""
+
+    data: bytes
+    delay_s: float = 0.0
+    then: Literal["", "reset", "stall"] = ""
+
+
+@dataclass
+class _Out:
+    """Bytes that are ready; `end` marks the end of a response message."""
+
+    data: bytearray
+    end: bool
+
+
+ReplyFilter = Callable[[str, bytes], "list[Part] | None"]
+"""Sees (command text, whole reply); gives what is to be sent instead, or None to leave it alone."""
+
+
+class Port:
+    """One conversation, made by `ScpiMachine.open_port`; the machine's own `feed` uses the first."""
+
+    def __init__(self, machine: ScpiMachine, kind: PortKind, name: str) -> None:
+        self.machine, self.kind, self.name = machine, kind, name
+        self.closed = False
+        self.broken = False
+        """Set when a fault asks for a connection reset; the server then drops the link."""
+        self._stalled = False
+        self._splitter = MessageSplitter()
+        self._output: deque[_Out] = deque()
+        self._later: list[tuple[float, int, Part, bool]] = []
+        self._serial_number = 0
+        self._unterminated = False
+
+    # --- bytes in -----------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of a stream in, execute what is whole, give the replies that are ready."""
+        self._accept(data, end=False)
+        return self.take()
+
+    def write(self, data: bytes, end: bool = True) -> None:
+        """Take part of a message in; `end` is EOI or END with the last byte."""
+        self._accept(data, end)
+
+    def _accept(self, data: bytes, end: bool) -> None:
+        if data:
+            self._unterminated = False
+        if self.kind == "message" and data and not self._splitter.partial:
+            self.interrupt_if_unread()
+        try:
+            messages = self._splitter.feed(data, end)
+        except Refused as error:
+            self.machine.log_error(error)
+            return
+        for message in messages:
+            self.machine.submit(self, message)
+        self.machine.run()
+
+    def interrupt_if_unread(self) -> bool:
+        """Drop a reply that was not read before a new message: -410 (IEEE 488.2 6.3.2.3)."""
+        if self.kind != "message" or not self.machine.drops_unread or not (self._output or self._later):
+            return False
+        self._output.clear()
+        self._later.clear()
+        self.machine.log_error(Refused(-410))
+        return True
+
+    # --- replies out --------------------------------------------------------------------------
+
+    def deliver(self, command: str, response: bytes) -> None:
+        """Called by the machine with a whole response message."""
+        if self.closed:
+            return
+        if (
+            self.kind == "message"
+            and self.machine.drops_unread
+            and (self._splitter.partial or self.machine.waiting(self))
+        ):
+            self.machine.log_error(Refused(-410))
+            return
+        filtered = self.machine.reply_filter(command, response) if self.machine.reply_filter else None
+        if filtered is None:
+            filtered = [Part(response)]
+        at = self.machine.now_s
+        for left, part in zip(range(len(filtered) - 1, -1, -1), filtered, strict=True):
+            at += part.delay_s
+            self._serial_number += 1
+            heapq.heappush(self._later, (at, self._serial_number, part, left == 0 and part.then != "stall"))
+        self.mature()
+
+    def mature(self) -> None:
+        """Move delayed parts whose time has come to the output."""
+        while self._later and self._later[0][0] <= self.machine.now_s:
+            _, _, part, end = heapq.heappop(self._later)
+            if self._stalled:
+                continue
+            if part.data:
+                self._output.append(_Out(bytearray(part.data), end))
+            if part.then == "reset":
+                self.broken = True
+            elif part.then == "stall":
+                self._stalled = True
+
+    @property
+    def wake_s(self) -> float | None:
+        """When the next delayed part is due."""
+        return self._later[0][0] if self._later else None
+
+    @property
+    def readable(self) -> bool:
+        """Whether bytes are ready (the MAV bit)."""
+        return bool(self._output)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message of this port is executing, queued or being answered with delay."""
+        return bool(self._later) or self._stalled or self.machine.waiting(self)
+
+    def take(self) -> bytes:
+        """Everything that is ready, of a stream."""
+        out = b"".join(one.data for one in self._output)
+        self._output.clear()
+        return out
+
+    def take_message(self) -> tuple[bytes, bool] | None:
+        """What is next of a response message and whether that is its end, or None."""
+        if not self._output:
+            return None
+        out = self._output.popleft()
+        return bytes(out.data), out.end
+
+    def read(self, count: int = 1 << 30, stop: int | None = None) -> tuple[bytes, bool]:
+        """Read up to `count` bytes of a response, or up to and with the byte `stop`; (bytes, end).
+
+        Nothing asked and nothing to say: (b"", False) and -420, once until the next write. An answer
+        that is still being worked on: (b"", False) without an error.
+        """
+        if not self._output:
+            if not self.busy and not self._unterminated:
+                self._unterminated = True
+                self.machine.log_error(Refused(-420))
+                self._splitter.reset()
+            return b"", False
+        out = self._output[0]
+        if stop is not None:
+            found = out.data.find(bytes((stop,)), 0, count)
+            count = found + 1 if found >= 0 else count
+        data = bytes(out.data[:count])
+        if len(data) == len(out.data):
+            self._output.popleft()
+            return data, out.end
+        del out.data[:count]
+        return data, False
+
+    # --- control ------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Device clear: forget input and output, abort the command that blocks the instrument."""
+        self._drop()
+        self.machine.abort_job()
+        self.machine.run()
+
+    def close(self) -> None:
+        """The link is gone; a command of it that still blocks is given up, what it started goes on."""
+        self.closed = True
+        self._drop()
+        self.machine.forget(self)
+
+    def _drop(self) -> None:
+        self._splitter.reset()
+        self._output.clear()
+        self._later.clear()
+        self._stalled = self._unterminated = False
+        self.machine.drop_inbox(self)
+
+    def status_byte(self) -> int:
+        """Serial poll: *STB? with MAV of this port."""
+        return self.machine.status_byte(self)
+
+    def trigger(self) -> None:
+        """Group execute trigger."""
+        self.machine.submit(self, b"*TRG")
+        self.machine.run()
