@@ -129,10 +129,26 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
     source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V"
     return (
-        Gain(float(np.mean(ratios_i)), u_i, float(np.mean(noise_i)), dof, current_a,
-             -0.1 * current_a, 1.5 * current_a, source),
-        Gain(float(np.mean(ratios_v)), u_v, float(np.mean(noise_v)), dof, voltage_v,
-             0.9 * voltage_v, 1.1 * voltage_v, source),
+        Gain(
+            float(np.mean(ratios_i)),
+            u_i,
+            float(np.mean(noise_i)),
+            dof,
+            current_a,
+            -0.1 * current_a,
+            1.5 * current_a,
+            source,
+        ),
+        Gain(
+            float(np.mean(ratios_v)),
+            u_v,
+            float(np.mean(noise_v)),
+            dof,
+            voltage_v,
+            0.9 * voltage_v,
+            1.1 * voltage_v,
+            source,
+        ),
     )
 
 

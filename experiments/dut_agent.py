@@ -7,7 +7,6 @@ ends, lines low, when its input closes. Python 3.6, torch 1.10 and the standard 
 import argparse
 import array
 import contextlib
-import math
 import os
 import platform
 import signal

@@ -285,9 +285,7 @@ def parse(text: str, name: str = "lab.yaml") -> Lab:
     except ValidationError as error:
         errors = error.errors()
         meant = {(*e["loc"][:-1], _nearest(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
-        complaints = {
-            _complaint(name, tree, e) for e in errors if not (e["type"] == "missing" and e["loc"] in meant)
-        }
+        complaints = {_complaint(name, tree, e) for e in errors if not (e["type"] == "missing" and e["loc"] in meant)}
         raise ConfigError("\n".join(text for _, text in sorted(complaints))) from None
 
 

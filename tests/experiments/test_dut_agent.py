@@ -256,8 +256,8 @@ def test_a_run_that_turns_out_slow_ends_at_its_limit(dut: Dut, ring: RingReader)
 @pytest.mark.parametrize("limit_s", [0.0, -1.0, 1e9])
 def test_a_limit_that_is_no_time_is_refused(dut: Dut, limit_s: float) -> None:
     dut.prepare("busy:1", 1, warmup_s=0)
+    dut.go("r", 2, limit_s=limit_s)
     with pytest.raises(DutError, match="limit_s"):
-        dut.go("r", 2, limit_s=limit_s)
         dut.wait_done(5)
 
 
@@ -403,7 +403,12 @@ def test_the_gate_is_low_whatever_ends_the_agent(
     tmp_path: Path, ring: RingReader, how: str | signal.Signals, code: int
 ) -> None:
     with _raw_agent(tmp_path / "ring") as process:
-        _say(process, {"type": "hello", "version": 1}, _PREPARE, {"type": "go", "run_id": "r", "batches": 4, "limit_s": 60})
+        _say(
+            process,
+            {"type": "hello", "version": 1},
+            _PREPARE,
+            {"type": "go", "run_id": "r", "batches": 4, "limit_s": 60},
+        )
         _wait_for_gate(ring)
         assert process.stdin is not None
         if isinstance(how, signal.Signals):

@@ -1,0 +1,1 @@
+"""Speed, measured by hand: ratios against a peer within one run. Nothing here is a test."""

@@ -1,0 +1,66 @@
+"""How a sweep shows that it lives: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+
+class Progress:
+    """Shows what happens on standard error."""
+
+    def __init__(self, total: int, bar: Any = None, task: Any = None, *, quiet: bool = False) -> None:
+        self._total, self._bar, self._task, self._quiet = total, bar, task, quiet
+        self._done, self._began_s = 0, time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if self._quiet:
+            return
+        # Nobody reading must never stop a measurement.
+        with contextlib.suppress(OSError):
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+    def step(self, text: str) -> None:
+        """Show a step of the sequence; a bar shows it beside itself, plain output as a line."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        else:
+            self.say(text)
+
+    def cell_begins(self, text: str) -> None:
+        """Show which cell is being measured, where there is a bar to show it."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+
+    def cell_done(self, text: str) -> None:
+        """Count one cell and show its line."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        left_s = (time.monotonic() - self._began_s) / self._done * (self._total - self._done)
+        self.say(
+            f"[{self._done:>{len(str(self._total))}}/{self._total}] {text}"
+            + ("" if self._bar is not None or self._done == self._total else f"  ({left_s:.0f} s left)")
+        )
+
+
+@contextlib.contextmanager
+def shown(total: int, *, quiet: bool = False) -> Iterator[Progress]:
+    """Give a Progress that suits where standard error goes."""
+    if quiet or not sys.stderr.isatty():
+        yield Progress(total, quiet=quiet)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Progress(total, bar, bar.add_task("starting", total=total))

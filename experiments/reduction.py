@@ -1,0 +1,220 @@
+"""From an open trace file to results: the one path that live sweeps and replays share.
+
+Whatever a sweep prints at its end was computed here, from its file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibration import in_situ
+from calibration.budget import COVERAGE_PROBABILITY, Budget
+from calibration.model import Calibration
+from experiments.energy import QUANTITIES, Measured, ReductionError, RowResult, Wires, measure, results
+from experiments.plan import Plan
+from experiments.traces import Reading, TraceReader
+from instruments import lab as lab_yaml
+from instruments.lab import Lab
+
+COLUMNS = (
+    "network",
+    "batch",
+    "repeats",
+    *QUANTITIES,
+    "source",
+    *(f"{name}_u" for name in QUANTITIES),
+    "coverage_probability",
+)
+TRUTH_COLUMN = "true_energy_per_image_j"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A capture or cell without a result, and why."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a run says: `rows` has one entry per network and batch of the plan, in its order."""
+
+    source: str
+    plan: Plan
+    lab: Lab
+    rows: tuple[RowResult | None, ...]
+    calibration: Calibration | None
+    rejected: tuple[Rejected, ...]
+    missing: int
+    notes: tuple[str, ...]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """Network and batch of each row."""
+        return [(network, batch) for network in self.plan.networks for batch in self.plan.batches]
+
+
+def wires(lab: Lab) -> Wires:
+    """Say which stored record plays which role, and which bits are the marker lines."""
+    return Wires("current", "voltage", "markers", lab.wiring.gate.digital, lab.wiring.batch.digital)
+
+
+def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> Calibration | None:
+    """Calibrate from the zero and gain captures of a run; None when there is no zero yet."""
+    zeros, comparisons = [], []
+    for measured, readings in steady:
+        if measured.mean_i is None or measured.mean_v is None:
+            continue
+        if measured.data.kind == "zero":
+            zeros.append(in_situ.Zero(measured.data.at_s, measured.mean_i, measured.mean_v))
+        elif measured.data.kind == "gain" and measured.window is not None:
+            inside = [r for r in readings if r.done_after_trigger_s < measured.window.duration_s]
+            comparisons.append(
+                in_situ.Comparison(
+                    measured.data.at_s,
+                    measured.mean_i,
+                    measured.mean_v,
+                    tuple(r.value for r in inside if r.quantity == "A"),
+                    tuple(r.value for r in inside if r.quantity == "V"),
+                )
+            )
+    if not zeros:
+        return None
+    local = lab.supply.sense == "local"
+    return in_situ.calibrate(
+        zeros,
+        comparisons,
+        in_situ.BenchTerms(
+            lab.probe.range_v_per_a,
+            lab.probe.drift_u_a / lab.probe.turns,
+            lab.probe.drift_unbracketed_u_a / lab.probe.turns,
+            lab.supply.output_off_residual_a,
+            lab.supply.lead_resistance_ohm if local else 0.0,
+            lab.supply.lead_resistance_u_ohm if local else 0.0,
+        ),
+    )
+
+
+def reduce_run(reader: TraceReader) -> Outcome:
+    """Compute every result of a run from its file alone.
+
+    Raises TraceError or ConfigError when the file does not hold what is needed.
+    """
+    lab = lab_yaml.parse(reader.text("lab_yaml"), name=f"{reader.path}:/provenance/lab_yaml")
+    plan = reader.plan
+    roles = wires(lab)
+    cells: list[Measured] = []
+    steady: list[tuple[Measured, list[Reading]]] = []
+    rejected: list[Rejected] = []
+    notes: list[str] = []
+    for data in reader.data():
+        label = _label(data.network, data.batch, data.repeat) if data.kind == "cell" else data.kind
+        try:
+            measured = measure(data, roles)
+        except ReductionError as error:
+            rejected.append(Rejected(label, str(error)))
+            continue
+        if data.kind == "cell":
+            cells.append(measured)
+        else:
+            steady.append((measured, reader.readings(data.index)))
+    for row in reader.cells():
+        if row["state"] == "rejected":
+            rejected.append(Rejected(_label(row["network"], row["batch"], row["repeat"]), row["reason"]))
+    for row in reader.captures():
+        if row["state"] == "rejected" and row["kind"] != "cell":
+            rejected.append(Rejected(row["kind"], row["reason"]))
+    missing = sum(row["state"] not in ("committed", "rejected") for row in reader.cells())
+    calibration = find_calibration(lab, steady)
+    found: dict[tuple[str, int], RowResult] = {}
+    if calibration is None:
+        notes.append("no zero was committed: nothing can be reduced")
+    else:
+        notes += _calibration_notes(calibration)
+        usable = []
+        for cell in cells:
+            try:
+                results([cell], calibration)
+                usable.append(cell)
+            except ReductionError as error:
+                d = cell.data
+                rejected.append(Rejected(_label(d.network, d.batch, d.repeat), str(error)))
+        found = {(r.network, r.batch): r for r in results(usable, calibration)}
+    if missing:
+        notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
+    if any(r is not None and r.repeats == 1 for r in found.values()):
+        notes.append("rows with one repeat have no repeatability in their uncertainty")
+    pairs = [(network, batch) for network in plan.networks for batch in plan.batches]
+    return Outcome(
+        reader.source,
+        plan,
+        lab,
+        tuple(found.get(pair) for pair in pairs),
+        calibration,
+        tuple(rejected),
+        missing,
+        tuple(notes),
+        reader.json("summary"),
+    )
+
+
+def _label(network: str, batch: int, repeat: int) -> str:
+    return f"{network} batch {batch} repeat {repeat + 1}"
+
+
+def _calibration_notes(calibration: Calibration) -> list[str]:
+    notes = []
+    if math.isinf(calibration.current.gain.at):
+        notes.append("the gains were not compared with the supply: they stand at 1 within the makers' limits")
+    if not calibration.current.offset.bracketed:
+        notes.append("the zero was taken once only: its later drift is a guess of lab.yaml (drift_unbracketed_u_a)")
+    return notes
+
+
+def source_text(outcome: Outcome, replayed: bool) -> str:
+    """Say where a row's numbers come from."""
+    return f"{outcome.source} (replayed)" if replayed else outcome.source
+
+
+def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
+    """Write results.csv as text, one row per network and batch of the plan; what is unknown is empty."""
+    simulated = outcome.source == "simulated"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, TRUTH_COLUMN] if simulated else COLUMNS)
+    for (network, batch), row in zip(outcome.pairs, outcome.rows, strict=True):
+        source = source_text(outcome, replayed)
+        if row is None:
+            blanks = [""] * len(QUANTITIES)
+            cells = [network, batch, 0, *blanks, source, *blanks, COVERAGE_PROBABILITY, *([""] if simulated else [])]
+        else:
+            budgets: list[Budget] = [getattr(row, name) for name in QUANTITIES]
+            cells = [
+                network,
+                batch,
+                row.repeats,
+                *(_number(b.value) for b in budgets),
+                source,
+                *(_number(b.expanded()) for b in budgets),
+                COVERAGE_PROBABILITY,
+            ]
+            if simulated:
+                cells.append(_number(row.true_energy_per_image_j))
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def write_csv(path: Path, outcome: Outcome, *, replayed: bool = False) -> None:
+    """Write results.csv to a file."""
+    path.write_text(results_csv(outcome, replayed=replayed), encoding="utf-8")

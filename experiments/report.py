@@ -1,0 +1,260 @@
+"""The report of a run: a table for the terminal and one self-contained HTML file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calibration.budget import Budget
+from experiments import figures
+from experiments.energy import CaptureData, RowResult
+from experiments.reduction import Outcome, source_text, wires, write_csv
+from experiments.traces import TraceReader
+
+SHOWN = (
+    ("time_per_image_s", "time/image", "ms", 1e3),
+    ("power_w", "power", "W", 1.0),
+    ("net_power_w", "net power", "W", 1.0),
+    ("energy_per_image_j", "energy/image", "mJ", 1e3),
+    ("net_energy_per_image_j", "net energy/image", "mJ", 1e3),
+)
+
+
+OUTPUTS = ("results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html")
+
+
+def with_uncertainty(value: float, half_width: float) -> str:
+    """Write value and half-width with two significant digits of the half-width, such as `12.34 ± 0.56`."""
+    if math.isnan(value) or math.isnan(half_width):
+        return "unknown"
+    if half_width <= 0:
+        return f"{value:.6g}"
+    digits = max(0, 1 - math.floor(math.log10(half_width)))
+    return f"{value:.{digits}f} ± {half_width:.{digits}f}"
+
+
+def table(outcome: Outcome, *, replayed: bool = False) -> list[list[str]]:
+    """Rows of text, the header first: what the terminal and the report show."""
+    header = ["network", "batch", "n", *(f"{label} [{unit}]" for _, label, unit, _ in SHOWN), "source"]
+    if outcome.source == "simulated":
+        header.insert(-1, "true energy [mJ]")
+    lines = [header]
+    for (network, batch), row in zip(outcome.pairs, outcome.rows, strict=True):
+        if row is None:
+            cells = [network, str(batch), "0", *(["no result"] * len(SHOWN))]
+        else:
+            cells = [network, str(batch), str(row.repeats), *(_shown(row, name, f) for name, _, _, f in SHOWN)]
+        if outcome.source == "simulated":
+            cells.append("" if row is None else f"{row.true_energy_per_image_j * 1e3:.4g}")
+        lines.append([*cells, source_text(outcome, replayed)])
+    return lines
+
+
+def _shown(row: RowResult, quantity: str, factor: float) -> str:
+    budget: Budget = getattr(row, quantity)
+    return with_uncertainty(budget.value * factor, budget.expanded() * factor)
+
+
+def plain_table(lines: Sequence[Sequence[str]]) -> str:
+    """Align a table's columns with spaces."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def closing_text(outcome: Outcome, out: Path, *, replayed: bool = False) -> str:
+    """What a sweep or replay prints at its end."""
+    lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval."]
+    lines += [f"note: {note}" for note in outcome.notes]
+    if outcome.rejected:
+        lines.append(f"{len(outcome.rejected)} rejected:")
+        lines += [f"  {r.label}: {r.reason}" for r in outcome.rejected]
+    lines.append(f"written to {out}: " + ", ".join(OUTPUTS))
+    return "\n".join(lines)
+
+
+def write_outputs(reader: TraceReader, outcome: Outcome, out: Path, *, replayed: bool = False) -> list[Path]:
+    """Write results.csv, both pictures and report.html into a folder; returns their paths."""
+    paths = [out / name for name in OUTPUTS]
+    write_csv(paths[0], outcome, replayed=replayed)
+    power = figures.png(figures.power_vs_batch(outcome))
+    energy = figures.png(figures.energy_vs_batch(outcome))
+    paths[1].write_bytes(power)
+    paths[2].write_bytes(energy)
+    paths[3].write_text(_html(reader, outcome, power, energy, replayed), encoding="utf-8")
+    return paths
+
+
+_STYLE = """
+:root{color-scheme:light}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:68rem;padding:0 1rem;color:#1a1a1a}
+h1{font-size:1.5rem;margin-bottom:.2rem}
+h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;width:100%}
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e5e5e5;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
+thead th{border-bottom:2px solid #999;white-space:normal}
+.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.scroll{overflow-x:auto}
+img{max-width:100%;height:auto}
+.source{background:#fff3cd;border:1px solid #e0c56e;border-radius:.3rem;padding:.1rem .5rem;font-weight:600}
+.bad{color:#a40000}
+pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.8rem}
+summary{cursor:pointer}
+@media print{body{max-width:none;margin:0}details{break-inside:avoid}}
+"""
+
+
+def _html(reader: TraceReader, outcome: Outcome, power: bytes, energy: bytes, replayed: bool) -> str:
+    e = html.escape
+    source = source_text(outcome, replayed)
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>",
+        f"<title>Energy per image: {e(outcome.lab.bench)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Energy per image</h1><p>{e(outcome.lab.bench)} · device: {e(outcome.lab.dut.name)} · "
+        f"{e(str(outcome.summary.get('started_utc', '')))} · <span class='source'>{e(source)}</span></p>",
+        f"<p>{e(_in_words(outcome))}</p>",
+    ]
+    parts += [f"<p class='bad'>{e(note)}</p>" for note in outcome.notes]
+    parts += [
+        "<h2>Results</h2><p>Each value with the half-width U of its 95 % interval.</p><div class='scroll'>",
+        _html_table(table(outcome, replayed=replayed)),
+        "</div>",
+        "<h2>Net power against batch size</h2>",
+        _image(power, "net power against batch size"),
+        "<h2>Energy per image against batch size</h2>",
+        _image(energy, "energy per image against batch size"),
+    ]
+    picture = _waveform(reader, outcome)
+    if picture:
+        parts += ["<h2>One capture</h2>", _image(picture, "current during one measured loop")]
+    parts += ["<h2>Uncertainty budgets of energy per image</h2>", *_budgets(outcome)]
+    parts += ["<h2>Calibration of this run</h2>", _calibration(outcome)]
+    parts.append("<h2>Rejected</h2>")
+    if outcome.rejected:
+        parts.append(_html_table([["what", "reason"], *([r.label, r.reason] for r in outcome.rejected)]))
+    else:
+        parts.append("<p>Nothing was rejected.</p>")
+    parts += ["<h2>Provenance</h2>", *_provenance(reader, outcome), "</body></html>"]
+    return "\n".join(parts)
+
+
+def _in_words(outcome: Outcome) -> str:
+    rows = [row for row in outcome.rows if row is not None]
+    if not rows:
+        return "No cell gave a result."
+    best = min(rows, key=lambda r: r.energy_per_image_j.value)
+    worst = max(rows, key=lambda r: r.energy_per_image_j.value)
+    relative = sorted(r.energy_per_image_j.expanded() / r.energy_per_image_j.value for r in rows)
+    kind = "The bench and its currents are simulated; the inference is real. " if outcome.source == "simulated" else ""
+    return (
+        f"{kind}{len(rows)} of {len(outcome.rows)} combinations of network and batch gave a result. "
+        f"Least energy per image: {best.network} at batch {best.batch}, {_joules(best)}; "
+        f"most: {worst.network} at batch {worst.batch}, {_joules(worst)}. "
+        f"Median relative U: {relative[len(relative) // 2] * 100:.2g} %."
+    )
+
+
+def _joules(row: RowResult) -> str:
+    return f"{_shown(row, 'energy_per_image_j', 1e3)} mJ"
+
+
+def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in lines[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in line) + "</tr>" for line in lines[1:])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _image(data: bytes, text: str) -> str:
+    return f"<img alt='{html.escape(text)}' src='data:image/png;base64,{base64.b64encode(data).decode()}'>"
+
+
+def _waveform(reader: TraceReader, outcome: Outcome) -> bytes | None:
+    first: CaptureData | None = next((d for d in reader.data() if d.kind == "cell"), None)
+    if first is None:
+        return None
+    roles = wires(outcome.lab)
+    current = first.capture.records[roles.current]
+    gate = first.capture.records[roles.markers].bit(roles.gate_bit)
+    title = f"{first.network}, batch {first.batch}: current as the oscilloscope scaled it, uncorrected"
+    return figures.png(figures.waveform(current.time_s(), current.values(), gate, title))
+
+
+def budget_lines(budget: Budget, factor: float = 1.0, unit: str | None = None) -> list[list[str]]:
+    """One budget as rows of text: component, input's u, sensitivity, contribution, dof, distribution."""
+    shown = unit or budget.unit
+    lines = [["component", "u of the input", "sensitivity", f"contribution [{shown}]", "dof", "distribution"]]
+    for c in sorted(budget.components, key=lambda c: -c.u):
+        lines.append(
+            [
+                c.name,
+                f"{c.u_input:.3g} {'' if c.unit == '1' else c.unit}".strip(),
+                f"{c.sensitivity:.3g}",
+                f"{c.u * factor:.3g}",
+                "∞" if math.isinf(c.dof) else f"{c.dof:.0f}",
+                c.distribution,
+            ]
+        )
+    lines.append(["combined", "", "", f"{budget.u * factor:.3g}", _dof(budget), ""])
+    lines.append([f"U (95 %), k = {budget.coverage_factor():.3g}", "", "", f"{budget.expanded() * factor:.3g}", "", ""])
+    return lines
+
+
+def _dof(budget: Budget) -> str:
+    return "∞" if math.isinf(budget.dof) else f"{budget.dof:.1f}"
+
+
+def _budgets(outcome: Outcome) -> list[str]:
+    parts = []
+    for row in outcome.rows:
+        if row is not None:
+            title = f"{row.network}, batch {row.batch}: {_joules(row)}"
+            lines = budget_lines(row.energy_per_image_j, 1e3, "mJ")
+            parts.append(f"<details><summary>{html.escape(title)}</summary>{_html_table(lines)}</details>")
+    return parts
+
+
+def _calibration(outcome: Outcome) -> str:
+    c = outcome.calibration
+    if c is None:
+        return "<p>None.</p>"
+    lines = [["channel", "gain", "u of the reference", "noise", "against", "zeros", "u of drift"]]
+    for channel in (c.current, c.voltage):
+        lines.append(
+            [
+                channel.name,
+                f"{channel.gain.value:.5f}",
+                f"{channel.gain.u_reference * 100:.3g} %",
+                f"{channel.gain.u_noise * 100:.2g} %",
+                channel.gain.source,
+                ", ".join(f"{p.value:.5g} {channel.unit}" for p in channel.offset.points),
+                f"{channel.offset.u_drift:.2g} {channel.unit}",
+            ]
+        )
+    return _html_table(lines)
+
+
+def _provenance(reader: TraceReader, outcome: Outcome) -> list[str]:
+    e = html.escape
+    again = f"python -m experiments.replay {reader.path.name} --out DIR"
+    facts: list[list[str]] = [["what", "value"]]
+    for group in ("instruments", "environment"):
+        facts += [[f"{group}: {k}", _flat(v)] for k, v in reader.json(group).items()]
+    return [
+        _html_table(facts),
+        f"<p>Recompute from the trace file alone: <code>{e(again)}</code></p>",
+        f"<details><summary>lab.yaml as it was read</summary><pre>{e(reader.text('lab_yaml'))}</pre></details>",
+        f"<p>Seed {outcome.plan.seed}; window {outcome.plan.window_s:g} s; {outcome.plan.repeats} repeats.</p>",
+    ]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(v) for v in value)
+    return str(value)

@@ -1,0 +1,212 @@
+"""What stands in a trace file: groups, variables, types, units. Schema version 1.
+
+Text is stored as characters in rows of fixed width. HDF5's strings of variable length live in a heap
+that a killed program can leave out of step with the rows that point into it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from instruments.waveform import Units
+
+SCHEMA = 1
+ROLES = ("current", "voltage", "markers")
+"""The three records of a capture, by what they show."""
+
+RECORD_UNITS: Mapping[str, Units] = {"current": "A", "voltage": "V", "markers": "bits"}
+CODE_TYPES = {"current": "u2", "voltage": "u2", "markers": "u1"}
+LEVEL = 1
+"""Level of deflate; see docs/decisions/0002-trace-compression.md."""
+
+TEXTS = ("plan", "lab_yaml", "instruments", "environment", "summary", "settings")
+"""Texts of /provenance."""
+
+BLOBS = ("scope_setup_before", "scope_setup")
+"""Binary data of /provenance: the oscilloscope's learn string as it was found, and as it was used."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable along the dimension of its group. `kind` is a NumPy type, or `text` with a width."""
+
+    kind: str
+    units: str = ""
+    note: str = ""
+
+    @property
+    def width(self) -> int:
+        """Characters of a text; 0 for a number."""
+        return int(self.kind.removeprefix("text")) if self.kind.startswith("text") else 0
+
+
+PREAMBLE = {
+    "format": Variable("i4", "", "0 BYTE, 1 WORD"),
+    "type": Variable("i4", "", "how samples were made, as the oscilloscope codes it"),
+    "points": Variable("i4", "", "samples of the record"),
+    "count": Variable("i4", "", "averages"),
+    "x_increment_s": Variable("f8", "s", "sampling period"),
+    "x_origin_s": Variable("f8", "s", "time of sample x_reference, trigger at 0"),
+    "x_reference": Variable("f8", "", "sample number of x_origin_s"),
+    "y_increment": Variable("f8", "", "reading per code, in the unit of the source"),
+    "y_origin": Variable("f8", "", "reading at code y_reference, in the unit of the source"),
+    "y_reference": Variable("f8", "", "code of y_origin"),
+}
+"""Along (capture, source)."""
+
+SOURCE_NAME = Variable("text8", "", "current, voltage, markers")
+"""Along (source)."""
+
+CAPTURE = {
+    "kind": Variable("text8", "", "zero, idle, gain or cell"),
+    "state": Variable("text16", "", "committed or rejected; empty: in flight when the program ended"),
+    "reason": Variable("text1024", "", "why a rejected capture is not used"),
+    "cell": Variable("i4", "", "position in the cell table, -1 for zero, idle and gain"),
+    "network": Variable("text128", "", "what ran, empty where nothing ran"),
+    "batch": Variable("i4", "", "images in one batch, 0 where nothing ran"),
+    "repeat": Variable("i4", "", "number of the repeat, from 0"),
+    "run_id": Variable("text64", "", "name of the run that the device was told"),
+    "batches": Variable("i4", "", "batches that the device logged, -1 where nothing ran"),
+    "images": Variable("i4", "", "images that the device logged, -1 where nothing ran"),
+    "host_s": Variable("f8", "s", "host's monotonic clock when the acquisition was started"),
+    "utc_s": Variable("f8", "seconds since 1970-01-01T00:00:00Z", "time of day when the acquisition was started"),
+    "window_asked_s": Variable("f8", "s", "length of record asked for"),
+    "gate_rise_ns": Variable("i8", "", "device's clock, ns, just after the gate was raised"),
+    "gate_fall_ns": Variable("i8", "", "device's clock, ns, just before the gate was lowered"),
+    "clock_offset_s": Variable("f8", "s", "device's clock minus host's"),
+    "clock_bound_s": Variable("f8", "s", "half the shortest round trip: bound of the offset"),
+    "device_facts": Variable("text4096", "", "what the device said of this run, as JSON"),
+    "true_energy_j": Variable("f8", "J", "simulated bench only: true energy while the gate was high"),
+    "true_idle_power_w": Variable("f8", "W", "simulated bench only: true power of the idle board"),
+}
+
+CELL = {
+    "network": Variable("text128"),
+    "batch": Variable("i4"),
+    "repeat": Variable("i4"),
+    "state": Variable("text16", "", "planned, prepared, armed, running, fetched, committed or rejected"),
+    "reason": Variable("text1024", "", "why a rejected cell has no result"),
+    "capture": Variable("i4", "", "row of its capture, -1 without one"),
+}
+
+HOST_LOG = {
+    "capture": Variable("i4"),
+    "batch_index": Variable("i4"),
+    "end_ns": Variable("i8", "", "device's clock at the end of a batch"),
+}
+
+READINGS = {
+    "capture": Variable("i4"),
+    "quantity": Variable("text4", "", "V or A at the supply's sense point"),
+    "value": Variable("f8"),
+    "done_after_trigger_s": Variable("f8", "s", "latest time after the trigger at which the reading had ended"),
+}
+
+GROUPS: Mapping[str, tuple[str, Mapping[str, Variable]]] = {
+    "cells": ("cell", CELL),
+    "captures": ("capture", CAPTURE),
+    "host_log": ("event", HOST_LOG),
+    "readings": ("reading", READINGS),
+}
+"""Group -> the dimension along which it grows, and its variables."""
+
+
+@dataclass(frozen=True)
+class CaptureRow:
+    """What is stored beside the codes of one capture; see `CAPTURE` for the meaning of each field."""
+
+    kind: str
+    cell: int = -1
+    network: str = ""
+    batch: int = 0
+    repeat: int = 0
+    run_id: str = ""
+    batches: int = -1
+    images: int = -1
+    host_s: float = math.nan
+    utc_s: float = math.nan
+    window_asked_s: float = math.nan
+    gate_rise_ns: int = 0
+    gate_fall_ns: int = 0
+    clock_offset_s: float = math.nan
+    clock_bound_s: float = math.nan
+    device_facts: str = ""
+    true_energy_j: float = math.nan
+    true_idle_power_w: float = math.nan
+    batch_end_ns: Sequence[int] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the supply during a capture."""
+
+    quantity: str
+    value: float
+    done_after_trigger_s: float
+
+
+def dimension(group: h5py.Group, name: str, length: int, *, index: bool = True, fixed: bool = False) -> h5py.Dataset:
+    """Make a netCDF dimension; with `index` a coordinate that counts from 0, else a bare dimension."""
+    dataset = group.create_dataset(
+        name,
+        shape=(length,),
+        maxshape=None if fixed else (None,),
+        dtype="i4" if index else ">f4",
+        chunks=None if fixed else (max(length, 256),),
+    )
+    if index:
+        dataset[:] = np.arange(length)
+        dataset.make_scale(name)
+    else:
+        dataset.make_scale(f"This is a netCDF dimension but not a netCDF variable. {length:9d}")
+    return dataset
+
+
+def variable(
+    group: h5py.Group, along: str, name: str, spec: Variable, length: int = 0, across: str = ""
+) -> h5py.Dataset:
+    """Make a variable along one dimension of its group, and across a second one for texts and tables."""
+    if spec.width:
+        across = f"text{spec.width}"
+        if across not in group:
+            dimension(group, across, spec.width, index=False, fixed=True)
+    wide = (int(group[across].shape[0]),) if across else ()
+    rows = max(min(64, 32_768 // max(spec.width, 1)), 1)
+    limit = group[along].maxshape[0]
+    dataset = group.create_dataset(
+        name,
+        shape=(length, *wide),
+        maxshape=(limit, *wide),
+        dtype="S1" if spec.width else spec.kind,
+        chunks=(limit or max(rows, min(length, 64)), *wide),
+    )
+    if spec.width:
+        dataset.attrs["_Encoding"] = "utf-8"
+    if spec.units:
+        dataset.attrs["units"] = spec.units
+    if spec.note:
+        dataset.attrs["long_name"] = spec.note
+    dataset.dims[0].attach_scale(group[along])
+    if across:
+        dataset.dims[1].attach_scale(group[across])
+    return dataset
+
+
+def characters(text: str, width: int) -> NDArray[np.bytes_]:
+    """Turn a text into (width,) characters, cut at a whole one where it is too long."""
+    raw = text.encode("utf-8")
+    if len(raw) > width:
+        raw = raw[:width].decode("utf-8", "ignore").encode("utf-8")
+    return np.frombuffer(raw.ljust(width, b"\0"), dtype="S1")
+
+
+def text_of(row: NDArray[Any]) -> str:
+    """Turn characters back into a text."""
+    return row.tobytes().rstrip(b"\0").decode("utf-8", "replace")

@@ -1,0 +1,284 @@
+"""Writes the trace file of one run so that a program that dies leaves a file that opens.
+
+Everything is laid out before the first capture. A capture is written and flushed first, its state set
+and flushed last: a row without a state is what was in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.plan import Plan
+from experiments.traces import schema
+from experiments.traces.schema import CAPTURE, PREAMBLE, ROLES, CaptureRow, Reading
+from instruments.errors import TraceError
+from instruments.waveform import Capture, Record
+
+_ChunkJob = tuple[h5py.Dataset, tuple[int, int], "Future[bytes]"]
+
+
+class TraceWriter:
+    """Writes one run; create it with `TraceWriter.create`, close it with `close` or as a context manager."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self._file = path, file
+        self._columns: dict[str, dict[str, _Column]] = {}
+        self._codes: dict[str, h5py.Dataset] = {}
+        self._pool = ThreadPoolExecutor(2)
+
+    @classmethod
+    def create(
+        cls, path: str | Path, plan: Plan, *, source: str, texts: Mapping[str, str], points: int = 100_000
+    ) -> TraceWriter:
+        """Start a new file.
+
+        `source` is "simulated" or "measured", `texts` goes to /provenance (see `schema.TEXTS`), `points` is
+        the usual length of a record. Raises TraceError when the file exists already or cannot be created.
+        """
+        path = Path(path)
+        try:
+            file = h5py.File(path, "x")
+        except (OSError, ValueError) as error:
+            raise TraceError(f"{path}: a new trace file cannot be created here ({error})") from error
+        writer = cls(path, file)
+        try:
+            writer._lay_out(plan, source, points)
+            for name, text in {"plan": plan.to_json(), **texts}.items():
+                writer.text(name, text)
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    def _lay_out(self, plan: Plan, source: str, points: int) -> None:
+        f = self._file
+        f.attrs["Conventions"] = "CF-1.11"
+        f.attrs["title"] = "joulebench trace"
+        f.attrs["joulebench_schema"] = np.int32(schema.SCHEMA)
+        f.attrs["source"] = source
+        f.attrs["complete"] = np.int32(0)
+        provenance = f.create_group("provenance")
+        for name in (*schema.TEXTS, *schema.BLOBS):
+            scale = schema.dimension(provenance, f"{name}_length", 0, index=False)
+            is_text = name in schema.TEXTS
+            d = provenance.create_dataset(
+                name, shape=(0,), maxshape=(None,), dtype="S1" if is_text else "u1", chunks=(4096,)
+            )
+            if is_text:
+                d.attrs["_Encoding"] = "utf-8"
+            d.dims[0].attach_scale(scale)
+        for group, (along, variables) in schema.GROUPS.items():
+            g = f.create_group(group)
+            length = len(plan.cells) if group == "cells" else 0
+            made = {along: schema.dimension(g, along, length)}
+            made |= {name: schema.variable(g, along, name, spec, length) for name, spec in variables.items()}
+            if group == "captures":
+                made |= self._lay_out_records(g, points)
+            self._columns[group] = {name: _Column(dataset) for name, dataset in made.items()}
+        for cell in plan.cells:
+            row = {"network": cell.network, "batch": cell.batch, "repeat": cell.repeat, "state": "planned"}
+            self._set("cells", cell.position, {**row, "capture": -1})
+        f.flush()
+
+    def _lay_out_records(self, g: h5py.Group, points: int) -> dict[str, h5py.Dataset]:
+        schema.dimension(g, "source", len(ROLES), index=False, fixed=True)
+        _Column(schema.variable(g, "source", "source_name", schema.SOURCE_NAME, len(ROLES))).put(0, ROLES, len(ROLES))
+        sample = schema.dimension(g, "sample", 0, index=False)
+        for role in ROLES:
+            dtype = np.dtype(schema.CODE_TYPES[role])
+            dataset = g.create_dataset(
+                f"{role}_codes",
+                shape=(0, 0),
+                maxshape=(None, None),
+                dtype=dtype,
+                chunks=(1, points),
+                compression="gzip",
+                compression_opts=schema.LEVEL,
+                shuffle=dtype.itemsize > 1,
+            )
+            dataset.attrs["units"] = "1"
+            dataset.attrs["long_name"] = f"raw codes of the {role}; 0 is a hole or lies beyond points"
+            dataset.dims[0].attach_scale(g["capture"])
+            dataset.dims[1].attach_scale(sample)
+            self._codes[role] = dataset
+        return {name: schema.variable(g, "capture", name, spec, across="source") for name, spec in PREAMBLE.items()}
+
+    def add(self, row: CaptureRow, capture: Capture, sources: Mapping[str, str]) -> int:
+        """Store one capture's codes and facts, flushed, its state still empty; returns its index.
+
+        `sources` maps each role to the record that plays it, such as {"current": "CHAN1", ...}.
+        """
+        columns = self._columns["captures"]
+        index = int(columns["capture"].dataset.shape[0])
+        records = {role: capture.records[sources[role]] for role in ROLES}
+        jobs = self._compress(index, records)
+        values: dict[str, Any] = {name: getattr(row, name, "") for name in CAPTURE}
+        values |= {name: [getattr(records[r].preamble, name) for r in ROLES] for name in PREAMBLE}
+        for name, value in {**values, "capture": index}.items():
+            columns[name].append(index, value)
+        ends = np.asarray(row.batch_end_ns, dtype=np.int64)
+        if ends.size:
+            capture_column = np.full(ends.size, index)
+            self._rows("host_log", {"capture": capture_column, "batch_index": np.arange(ends.size), "end_ns": ends})
+        for dataset, place, job in jobs:
+            dataset.id.write_direct_chunk(place, job.result())
+        self._file.flush()
+        return index
+
+    def _compress(self, index: int, records: Mapping[str, Record]) -> list[_ChunkJob]:
+        """Make room for the codes and start to compress them, in threads while the facts are written.
+
+        The filters are HDF5's shuffle and deflate, so any reader undoes them; deflate carries a checksum.
+        """
+        sample = self._file["captures/sample"]
+        longest = max(int(sample.shape[0]), *(len(r.codes) for r in records.values()))
+        if longest > sample.shape[0]:
+            sample.resize((longest,))
+        jobs: list[_ChunkJob] = []
+        for role, record in records.items():
+            dataset = self._codes[role]
+            dataset.id.set_extent((index + 1, longest))
+            size = dataset.chunks[1]
+            for at in range(0, len(record.codes), size):
+                piece = record.codes[at : at + size].astype(dataset.dtype)
+                jobs.append((dataset, (index, at), self._pool.submit(_chunk, piece, size)))
+        return jobs
+
+    def _rows(self, group: str, columns: Mapping[str, Any]) -> None:
+        """Add rows to a group that grows; every column is of one length."""
+        along, _ = schema.GROUPS[group]
+        place = self._columns[group]
+        at = int(place[along].dataset.shape[0])
+        n = len(next(iter(columns.values())))
+        for name, values in {**columns, along: np.arange(at, at + n)}.items():
+            place[name].append(at, values, n)
+
+    def _set(self, group: str, index: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self._columns[group][name].put(index, value)
+
+    def readings(self, index: int, readings: Sequence[Reading]) -> None:
+        """Store the supply's readings that belong to a capture."""
+        for reading in readings:
+            self._rows(
+                "readings",
+                {
+                    "capture": [index],
+                    "quantity": [reading.quantity],
+                    "value": [reading.value],
+                    "done_after_trigger_s": [reading.done_after_trigger_s],
+                },
+            )
+
+    def settle(self, index: int, reason: str = "") -> None:
+        """Commit a capture, or reject it when a reason is given; flushed."""
+        if reason:
+            self._set("captures", index, {"reason": reason})
+            self._file.flush()
+        self._set("captures", index, {"state": "rejected" if reason else "committed"})
+        self._file.flush()
+
+    def cell(self, position: int, state: str, reason: str = "", capture: int = -1) -> None:
+        """Move a cell of the journal to its next state; flushed."""
+        values: dict[str, Any] = {"reason": reason} if reason else {}
+        if capture >= 0:
+            values["capture"] = capture
+        self._set("cells", position, {**values, "state": state})
+        self._file.flush()
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text of /provenance; flushed."""
+        raw = text.encode("utf-8")
+        self._provenance(name, schema.characters(text, len(raw)))
+
+    def blob(self, name: str, data: bytes) -> None:
+        """Write binary data (a learn string) of /provenance; flushed."""
+        self._provenance(name, np.frombuffer(data, dtype=np.uint8))
+
+    def _provenance(self, name: str, data: NDArray[Any]) -> None:
+        g = self._file["provenance"]
+        g[f"{name}_length"].resize((len(data),))
+        g[name].resize((len(data),))
+        g[name][:] = data
+        self._file.flush()
+
+    def complete(self) -> None:
+        """Mark the run as whole: every cell has been visited."""
+        self._file.attrs.modify("complete", np.int32(1))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._pool.shutdown()
+        self._file.close()
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+class _Column:
+    """A variable that grows row by row, written by HDF5's own calls: faster than by h5py's indexing."""
+
+    __slots__ = ("_id", "_one", "_rest", "_text", "_wide", "dataset", "dtype")
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset, self.dtype, self._id = dataset, dataset.dtype, dataset.id
+        self._wide: tuple[int, ...] = dataset.shape[1:]
+        self._rest = (0,) * len(self._wide)
+        self._one = h5py.h5s.create_simple((1, *self._wide))
+        self._text = self.dtype.kind == "S"
+
+    def append(self, index: int, value: Any, n: int = 1) -> None:
+        """Add n rows from `index` on; a text that is never written reads as empty."""
+        self._id.set_extent((index + n, *self._wide))
+        if not (self._text and value == ""):
+            self.put(index, value, n)
+
+    def put(self, index: int, value: Any, n: int = 1) -> None:
+        """Write n rows from `index` on."""
+        if self._text:
+            texts = [value] if isinstance(value, str) else value
+            rows = np.array([schema.characters(text, self._wide[0]) for text in texts])
+        else:
+            rows = np.asarray(value, dtype=self.dtype).reshape((n, *self._wide))
+        place = self._id.get_space()
+        place.select_hyperslab((index, *self._rest), rows.shape)
+        self._id.write(self._one if n == 1 else h5py.h5s.create_simple(rows.shape), place, rows)
+
+
+def _chunk(codes: NDArray[Any], size: int) -> bytes:
+    """Give one chunk of `size` codes as HDF5's shuffle and deflate would; short records are padded with 0."""
+    if len(codes) < size:
+        codes = np.concatenate([codes, np.zeros(size - len(codes), codes.dtype)])
+    width = codes.dtype.itemsize
+    data = codes.view(np.uint8).reshape(-1, width).T.tobytes() if width > 1 else codes.tobytes()
+    # Run lengths and Huffman codes alone: on noisy codes faster and smaller than looking for repeats.
+    deflate = zlib.compressobj(schema.LEVEL, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    return deflate.compress(data) + deflate.flush()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise TraceError when a run of usual size cannot be written in a folder; creates the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".joulebench-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise TraceError(f"{folder}: cannot be written ({error.strerror}); name another folder with --out") from error
+    room = os.statvfs(folder)
+    if room.f_bavail * room.f_frsize < 64 * 2**20:
+        raise TraceError(f"{folder}: less than 64 MiB of disk is free; name another folder with --out")

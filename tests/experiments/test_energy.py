@@ -1,0 +1,178 @@
+"""The reduction against worlds whose true energy is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration import in_situ
+from calibration.model import Calibration
+from experiments.energy import (
+    QUANTITIES,
+    CaptureData,
+    Measured,
+    ReductionError,
+    corrected_power_w,
+    measure,
+    moments,
+    results,
+)
+from instruments.waveform import Capture, Record
+from tests.worlds import WIRES, Bench, zero
+
+READBACK_A, READBACK_V = 0.0015 * 1.0 + 0.005, 0.0005 * 12.0 + 0.005
+
+
+def sweep(
+    seed: int, *, repeats: int = 3, gain: bool = True, **physics: float
+) -> tuple[Bench, Calibration, list[Measured]]:
+    """Zero, gain against a supply with errors within its specification, cells, zero."""
+    bench, rng = Bench.make(seed, **physics), np.random.default_rng([seed, 7])
+    first = bench.steady("zero", 1.0)
+    bench.power(4.0, True)
+    run = bench.run("gain", 10.0, 100, 0.016)
+    errors = (float(rng.uniform(-READBACK_A, READBACK_A)), float(rng.uniform(-READBACK_V, READBACK_V)))
+    comparison = bench.comparison(run, 10.0, errors)
+    spread = 1 + 0.003 * rng.standard_normal(repeats)
+    cells = [bench.run("cell", 20 + 30 * r, 100, 0.016 * spread[r], repeat=r) for r in range(repeats)]
+    bench.power(120.0, False)
+    last = bench.steady("zero", 125.0)
+    calibration = in_situ.calibrate([zero(first), zero(last)], [comparison] if gain else [], bench.terms())
+    return bench, calibration, cells
+
+
+def true_net_j(cells: list[Measured]) -> float:
+    def net(m: Measured) -> float:
+        assert m.window is not None
+        assert m.data.images
+        return (m.data.true_energy_j - m.data.true_idle_power_w * m.window.duration_s) / m.data.images
+
+    return float(np.mean([net(m) for m in cells]))
+
+
+def test_the_stated_interval_holds_the_truth() -> None:
+    hits, hits_net, errors = [], [], []
+    for seed in range(20):
+        _, calibration, cells = sweep(seed)
+        (row,) = results(cells, calibration)
+        energy, net = row.energy_per_image_j, row.net_energy_per_image_j
+        hits.append(abs(energy.value - row.true_energy_per_image_j) <= energy.expanded())
+        hits_net.append(abs(net.value - true_net_j(cells)) <= net.expanded())
+        errors.append(energy.value / row.true_energy_per_image_j - 1)
+        assert energy.expanded() / energy.value < 0.025
+    assert sum(hits) >= 19
+    assert sum(hits_net) >= 19
+    assert abs(np.mean(errors)) < 0.005
+
+
+def test_one_repeat_at_an_ampere_is_known_to_one_percent() -> None:
+    _, calibration, cells = sweep(3, repeats=1)
+    (row,) = results(cells, calibration)
+    assert row.power_w.expanded() / row.power_w.value < 0.01
+    assert "repeatability" not in {c.name for c in row.power_w.components}
+
+
+def test_without_a_comparison_the_budget_says_three_percent_and_still_covers() -> None:
+    for seed in range(5):
+        _, calibration, cells = sweep(seed, gain=False)
+        (row,) = results(cells, calibration)
+        energy = row.energy_per_image_j
+        assert energy.expanded() / energy.value > 0.03
+        assert abs(energy.value - row.true_energy_per_image_j) <= energy.expanded()
+
+
+def test_a_zero_error_is_corrected_and_cancels_in_net_power() -> None:
+    _, plain, plain_cells = sweep(1, probe_offset_limit_a=0.0)
+    _, shifted, shifted_cells = sweep(1, probe_offset_limit_a=0.2)
+    (a,), (b,) = results(plain_cells, plain), results(shifted_cells, shifted)
+    for quantity in QUANTITIES:
+        assert getattr(b, quantity).value == pytest.approx(getattr(a, quantity).value, rel=3e-4)
+
+
+def test_quantities_belong_together() -> None:
+    _, calibration, cells = sweep(2)
+    (row,) = results(cells, calibration)
+    assert row.net_power_w.value == pytest.approx(row.power_w.value - row.idle_power_w.value, rel=1e-9)
+    assert row.energy_per_image_j.value == pytest.approx(row.power_w.value * row.time_per_image_s.value, rel=1e-3)
+    assert row.time_per_image_s.value == pytest.approx(0.016 / 4, rel=0.01)
+    assert row.time_per_image_s.components[-1].name == "repeatability"
+
+
+def test_splitting_a_window_adds_up_and_sums_are_exact() -> None:
+    _, calibration, cells = sweep(4, repeats=1)
+    records = cells[0].data.capture.records
+    current, voltage = records["current"], records["voltage"]
+    whole = moments(current, voltage, 0, 90_000)
+    cut = 12_345
+    left, right = moments(current, voltage, 0, cut), moments(current, voltage, cut, 90_000)
+    assert whole.sum_vi == left.sum_vi + right.sum_vi
+    exact = sum(int(i) * int(v) for i, v in zip(current.codes[:1000], voltage.codes[:1000], strict=True))
+    assert moments(current, voltage, 0, 1000).sum_vi == exact
+    joules = [
+        corrected_power_w(m, calibration.current, calibration.voltage, 20.0) * m.duration_s
+        for m in (whole, left, right)
+    ]
+    assert joules[0] == pytest.approx(joules[1] + joules[2], rel=1e-12)
+
+
+def spoiled(m: Measured, role: str, where: slice, code: int) -> CaptureData:
+    """The capture of a cell with some codes of one record replaced."""
+    records = dict(m.data.capture.records)
+    codes = records[role].codes.copy()
+    codes[where] = code
+    records[role] = Record(role, records[role].preamble, codes, records[role].units)
+    return replace(m.data, capture=Capture(records))
+
+
+@pytest.mark.parametrize(
+    ("role", "where", "code", "reason"),
+    [
+        ("current", slice(50_000, 50_003), 0, "3 samples of the current are holes"),
+        ("current", slice(50_000, 50_003), 0xFF00, "3 samples of the current are clipped"),
+        ("voltage", slice(20_000, 20_001), 0x0100, r"wiring\.voltage"),
+        ("markers", slice(0, None), 0, "gate line never moves"),
+        ("markers", slice(0, 20_000), 1, "already high at the record's start"),
+        ("markers", slice(50_000, None), 1, "still high at the record's end"),
+        ("markers", slice(50_000, 50_001), 0, "4 edges where 2"),
+        ("markers", slice(10_000, 60_000), 3, "missing batch edges"),
+    ],
+)
+def test_a_spoiled_capture_is_refused_with_its_reason(role: str, where: slice, code: int, reason: str) -> None:
+    bench = Bench.make(1)
+    bench.power(0.0, True)
+    cell = bench.run("cell", 5.0, 100, 0.016)
+    with pytest.raises(ReductionError, match=reason):
+        measure(spoiled(cell, role, where, code), WIRES)
+
+
+def test_a_record_of_another_run_is_refused() -> None:
+    bench = Bench.make(1)
+    bench.power(0.0, True)
+    cell = bench.run("cell", 5.0, 100, 0.012)
+    shifted = replace(cell.data, capture=bench.capture(5.1))
+    with pytest.raises(ReductionError, match="not of this run"):
+        measure(shifted, WIRES)
+
+
+def test_a_current_beyond_the_calibrated_range_is_refused() -> None:
+    _, calibration, cells = sweep(1, repeats=1)
+    narrow = replace(
+        calibration, current=replace(calibration.current, gain=replace(calibration.current.gain, high=0.5))
+    )
+    with pytest.raises(ReductionError, match="outside"):
+        results(cells, narrow)
+
+
+def test_no_zero_no_calibration() -> None:
+    with pytest.raises(ValueError, match="no zero"):
+        in_situ.calibrate([], [], Bench.make(0).terms())
+
+
+def test_truth_is_nan_on_a_real_bench() -> None:
+    _, calibration, cells = sweep(1, repeats=1)
+    real = replace(cells[0], data=replace(cells[0].data, true_energy_j=math.nan))
+    (row,) = results([real], calibration)
+    assert math.isnan(row.true_energy_per_image_j)
