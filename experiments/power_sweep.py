@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from experiments.command import run
 
 if TYPE_CHECKING:
-    from experiments.cell import Station
+    from collections.abc import Callable
+
     from experiments.plan import Plan
     from experiments.progress import Progress
+    from experiments.traces import TraceReader, TraceWriter
+    from instruments.bench import Bench
     from instruments.lab import Lab
 
 DEFAULT_NETWORKS = "AlexNet,BN-NIN,ResNet-18"
@@ -67,7 +70,7 @@ def _sweep(args: argparse.Namespace) -> int:
     from experiments.traces import TraceReader, TraceWriter, check_writable
     from instruments import lab as lab_yaml
     from instruments.bench import open_bench
-    from instruments.errors import ConfigError
+    from instruments.errors import BenchError, ConfigError
 
     lab_text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(lab_text, name=str(args.lab))
@@ -81,85 +84,92 @@ def _sweep(args: argparse.Namespace) -> int:
     if trace.exists():
         raise ConfigError(f"{out} already holds a run (trace.h5): name another folder with --out")
     check_writable(out)
+    failure: BenchError | None = None
     with shown(len(plan.cells), quiet=args.quiet) as progress:
         progress.step(f"{lab.bench}: opening the instruments")
-        with open_bench(lab, args.lab, seed=seed) as bench:
-            texts = {
-                "lab_yaml": lab_text,
-                "instruments": _json(
-                    {
-                        "identities": bench.identities,
-                        "resources": {"scope": bench.scope.link.resource, "supply": bench.supply.link.resource},
-                        "probe": f"{lab.probe.model} {lab.probe.serial}",
-                    }
-                ),
-                "environment": _json(_environment()),
-                "summary": _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC")}),
-            }
-            with TraceWriter.create(trace, plan, source=bench.source, texts=texts) as writer:
-                try:
+        try:
+            with open_bench(lab, args.lab, seed=seed) as bench:
+                texts = _provenance(bench, lab_text)
+                with TraceWriter.create(trace, plan, source=bench.source, texts=texts) as writer:
                     _measure(bench, writer, plan, progress)
-                except KeyboardInterrupt:
-                    progress.say(f"interrupted; what was measured is in {trace}: python -m experiments.replay {trace}")
-                    raise
+        except KeyboardInterrupt:
+            if trace.exists():
+                progress.say(f"what was measured is in {trace}: python -m experiments.replay {trace}")
+            raise
+        except BenchError as error:
+            failure = error
+    if failure is not None:
+        if not trace.exists():
+            raise failure
+        print(f"error: {failure}", file=sys.stderr)
     with TraceReader(trace) as reader:
-        return _conclude(reader, out, quiet=args.quiet)
+        code = _conclude(reader, out, quiet=args.quiet)
+    return code if failure is None else failure.exit_code
 
 
-def _measure(bench: Any, writer: Any, plan: Plan, progress: Progress) -> None:
+def _provenance(bench: Bench, lab_text: str) -> dict[str, str]:
+    probe = bench.lab.probe
+    instruments = {
+        "identities": bench.identities,
+        "resources": {"scope": bench.scope.link.resource, "supply": bench.supply.link.resource},
+        "probe": f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {probe.turns} turn(s)",
+    }
+    return {
+        "lab_yaml": lab_text,
+        "instruments": _json(instruments),
+        "environment": _json(_environment()),
+        "summary": _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC")}),
+    }
+
+
+def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) -> None:
     """The sequence at the bench: zero, idle, gain, every cell, then gain, idle and zero again."""
-    from experiments.cell import CellRejected, Station
+    from experiments.cell import CellWork
+    from experiments.station import Rejected, Station
     from instruments.interrupts import undisturbed
 
     station = Station(bench, writer, plan, progress.say)
-    before = bench.scope.setup()
+    work = CellWork(station)
+
+    def attempt(step: str, action: Callable[[], object]) -> None:
+        """Take a step without which the cells can still be reduced, if with a larger uncertainty."""
+        progress.step(step)
+        try:
+            action()
+        except Rejected as rejected:
+            progress.say(f"{step}: {rejected}")
+
     with undisturbed():
-        writer.blob("scope_setup_before", before)
-    try:
-        settings = station.set_up_scope()
-        progress.step("supply: OVP, range, current limit, voltage; output still off")
-        station.feed_board()
-        progress.step("zero of both channels, output off")
-        station.steady_capture("zero")
-        progress.step("output on")
-        station.switch_on()
-        with undisturbed():
-            writer.text("settings", _json({"scope": settings, "supply": station.supply_settings()}))
-            writer.blob("scope_setup", bench.scope.setup())
-        progress.step("idle baseline")
-        station.steady_capture("idle")
-        _try_gain(station, progress)
-        for cell in plan.cells:
-            progress.cell_begins(cell.label)
-            try:
-                measured = station.measure_cell(cell)
-                progress.cell_done(f"{cell.label}: {station.provisional(measured)}")
-            except CellRejected as rejected:
-                progress.cell_done(f"{cell.label}: REJECTED: {rejected}")
-        _try_gain(station, progress)
-        progress.step("idle again, then zero again with the output off")
-        station.steady_capture("idle")
-        with undisturbed():
-            writer.complete()
-        bench.stop_dut()
-        station.switch_off()
-        station.steady_capture("zero")
-    finally:
-        with undisturbed():
-            station.leave_scope(before)
+        writer.blob("scope_setup_before", bench.scope_setup_before)
+    settings = station.set_up_scope()
+    progress.step("supply: OVP, range, current limit, voltage; output still off")
+    station.feed_board()
+    progress.step("zero of both channels, output off")
+    station.first_zero()
+    progress.step("output on")
+    station.switch_on()
+    with undisturbed():
+        writer.text("settings", _json({"scope": settings, "supply": station.supply_settings()}))
+        writer.blob("scope_setup", bench.scope.setup())
+    attempt("idle baseline", lambda: station.steady_capture("idle"))
+    attempt("gain of both channels against the supply's read-back", work.measure_gain)
+    for cell in plan.cells:
+        progress.cell_begins(cell.label)
+        try:
+            measured = work.measure_cell(cell)
+            progress.cell_done(f"{cell.label}: {station.provisional(measured)}")
+        except Rejected as rejected:
+            progress.cell_done(f"{cell.label}: REJECTED: {rejected}")
+    with undisturbed():
+        writer.complete()
+    attempt("gain again", work.measure_gain)
+    attempt("idle again", lambda: station.steady_capture("idle"))
+    bench.stop_dut()
+    station.switch_off()
+    attempt("zero again, output off", lambda: station.steady_capture("zero"))
 
 
-def _try_gain(station: Station, progress: Progress) -> None:
-    from experiments.cell import CellRejected
-
-    progress.step("gain of both channels against the supply's read-back")
-    try:
-        station.measure_gain()
-    except CellRejected as error:
-        progress.say(f"the comparison with the supply failed: {error}")
-
-
-def _conclude(reader: Any, out: Path, *, quiet: bool) -> int:
+def _conclude(reader: TraceReader, out: Path, *, quiet: bool) -> int:
     """Reduce the file, write every output, print the table; 1 when a cell has no result."""
     from experiments.reduction import reduce_run
     from experiments.report import closing_text, write_outputs

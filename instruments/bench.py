@@ -35,7 +35,7 @@ class Bench:
     supply: E3645A
     simulated: SimulatedBench | None
     identities: dict[str, str]
-    _stack: contextlib.ExitStack = field(repr=False)
+    scope_setup_before: bytes = field(repr=False)
     dut: Dut | None = None
 
     @property
@@ -49,12 +49,7 @@ class Bench:
         if marker == "simulated":
             assert self.simulated is not None
             marker = f"simulated:{self.simulated.ring}"
-        try:
-            return [part.format(python=sys.executable, marker=marker) for part in self.lab.dut.command]
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(
-                f"dut.command: only {{python}} and {{marker}} may stand in braces, got {error}"
-            ) from error
+        return [part.replace("{python}", sys.executable).replace("{marker}", marker) for part in self.lab.dut.command]
 
     def start_dut(self) -> Dut:
         """Start the device's agent, or give the one that runs. Raises DutError when it does not answer."""
@@ -81,6 +76,9 @@ def open_bench(
 ) -> Iterator[Bench]:
     """Open the instruments of a lab.yaml and check who they are; on leaving, everything is made safe.
 
+    First the device's agent is ended, then the supply's output goes off, then the oscilloscope gets its
+    settings back.
+
     `seed` draws the errors of a simulated bench. `alarm` is told when the output could not be verified
     to be off. Raises LinkError, IdentityError, ConfigError; nothing has been changed by then.
     """
@@ -89,12 +87,14 @@ def open_bench(
         scope_link = _link("scope", lab, simulated, stack, transcript)
         scope: MsoX2024A = _driver(lab.scope.driver)(scope_link)
         identities = {"scope": _identify("scope", scope, lab.scope.model, lab.scope.serial)}
+        before = scope.setup()
+        stack.callback(_leave_scope, scope, before)
         supply_link = _link("supply", lab, simulated, stack, transcript)
         limits = SupplyLimits(voltage_v=lab.supply.limits.voltage_v, current_a=lab.supply.limits.current_a)
         supply: E3645A = _driver(lab.supply.driver)(supply_link, limits=limits)
         identities["supply"] = _identify("supply", supply, lab.supply.model, lab.supply.serial)
         stack.push(_safe_exit(supply, supply_link, alarm))
-        bench = Bench(lab, scope, supply, simulated, identities, stack)
+        bench = Bench(lab, scope, supply, simulated, identities, before)
         stack.callback(_quietly, bench.stop_dut)
         yield bench
 
@@ -156,6 +156,16 @@ def _quietly(action: Callable[[], object]) -> None:
         action()
     except Exception as error:
         _log.warning("while closing the bench: %s", error)
+
+
+def _leave_scope(scope: MsoX2024A, before: bytes) -> None:
+    """Put the oscilloscope back as it was found; a failure is logged, since data and output are safe by then."""
+    with undisturbed():
+        try:
+            scope.stop()
+            scope.restore(before)
+        except BenchError as error:
+            _log.warning("the oscilloscope's settings could not be put back: %s", error)
 
 
 def _safe_exit(supply: E3645A, link: Link, alarm: Callable[[str], None]) -> Callable[..., None]:
