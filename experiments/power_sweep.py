@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/<UTC>)")
     p.add_argument("--dry-run", action="store_true", help="check everything that needs no instrument, print the plan")
+    p.add_argument("--transcript", type=Path, metavar="FILE", help="write every message to and from the instruments")
     p.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return p
 
@@ -69,7 +71,7 @@ def _sweep(args: argparse.Namespace) -> int:
     from experiments.progress import shown
     from experiments.traces import TraceReader, TraceWriter, check_writable
     from instruments import lab as lab_yaml
-    from instruments.bench import open_bench
+    from instruments.bench import open_bench, open_transcript
     from instruments.errors import BenchError, ConfigError
 
     lab_text = lab_yaml.read_text(args.lab)
@@ -88,7 +90,9 @@ def _sweep(args: argparse.Namespace) -> int:
     with shown(len(plan.cells), quiet=args.quiet) as progress:
         progress.step(f"{lab.bench}: opening the instruments")
         try:
-            with open_bench(lab, args.lab, seed=seed) as bench:
+            with contextlib.ExitStack() as stack:
+                log = stack.enter_context(open_transcript(args.transcript, lab)) if args.transcript else None
+                bench = stack.enter_context(open_bench(lab, args.lab, seed=seed, transcript=log))
                 texts = _provenance(bench, lab_text)
                 with TraceWriter.create(trace, plan, source=bench.source, texts=texts) as writer:
                     _measure(bench, writer, plan, progress)

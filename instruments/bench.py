@@ -158,6 +158,14 @@ def _quietly(action: Callable[[], object]) -> None:
         _log.warning("while closing the bench: %s", error)
 
 
+def open_transcript(path: Path, lab: Lab) -> Transcript:
+    """Start a transcript of every message; raises ConfigError when the file cannot be written."""
+    try:
+        return Transcript(path, origin="simulated" if lab.simulation is not None else "hardware")
+    except OSError as error:
+        raise ConfigError(f"--transcript {path}: cannot be written ({error.strerror})") from error
+
+
 def _leave_scope(scope: MsoX2024A, before: bytes) -> None:
     """Put the oscilloscope back as it was found; a failure is logged, since data and output are safe by then."""
     with undisturbed():
