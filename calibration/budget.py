@@ -61,8 +61,10 @@ class Budget:
     @property
     def dof(self) -> float:
         """Effective degrees of freedom by Welch-Satterthwaite (GUM G.4.1)."""
-        spread = math.fsum(c.u**4 / c.dof for c in self.components if c.u > 0 and math.isfinite(c.dof))
-        return math.inf if spread == 0 else self.u**4 / spread
+        finite = [c for c in self.components if c.u > 0 and math.isfinite(c.dof)]
+        spread = math.fsum((c.u / self.u) ** 4 / c.dof for c in finite)
+        # Rounding must not take the result below its least component, where no t interval exists.
+        return math.inf if spread == 0 else max(1 / spread, min(c.dof for c in finite))
 
     def coverage_factor(self, probability: float = COVERAGE_PROBABILITY) -> float:
         """Factor k of the interval that holds `probability`: Student's t for the effective dof."""

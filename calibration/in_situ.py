@@ -31,6 +31,13 @@ TIMEBASE_LIMIT = 5.0e-5
 """Relative limit of the oscilloscope's timebase (unconfirmed)."""
 
 
+LEAST_READINGS = 2
+"""Readings of each quantity below which a comparison says nothing about its own scatter."""
+
+RANGE = 3.0
+"""Currents up to this many times that of the comparison may be corrected with its gain."""
+
+
 @dataclass(frozen=True)
 class BenchTerms:
     """What lab.yaml says about the bench that the calibration needs.
@@ -45,6 +52,7 @@ class BenchTerms:
     residual_a: float
     lead_ohm: float
     lead_u_ohm: float
+    linearity: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
         tuple(ZeroPoint(z.t_s, z.current.mean, z.current.u) for z in zeros), terms.drift_u_a, terms.unbracketed_u_a
     )
     offset_v = Offset(tuple(ZeroPoint(z.t_s, z.voltage.mean, z.voltage.u) for z in zeros), 0.0, 0.0)
-    usable = [c for c in comparisons if c.reference_a and c.reference_v]
+    usable = [c for c in comparisons if min(len(c.reference_a), len(c.reference_v)) >= LEAST_READINGS]
     if usable:
         gain_i, gain_v = _gains(usable, offset_i, offset_v, terms)
     else:
@@ -97,6 +105,7 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
         noise,
         terms.residual_a,
         TIMEBASE_LIMIT,
+        terms.linearity,
     )
 
 
@@ -116,33 +125,35 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
             )
         ratios_i.append((c.current.mean - zi.at(c.t_s)) / amps)
         ratios_v.append((c.voltage.mean - zv.at(c.t_s)) / volts)
-        noise_i.append(math.hypot(c.current.u, u_amps, zi.u_drift) / amps)
+        noise_i.append(math.hypot(c.current.u, u_amps) / amps)
         noise_v.append(math.hypot(c.voltage.u, u_terminal, zv.u_noise) / volts)
         at_a.append(amps)
         at_v.append(volts)
     n = len(comparisons)
     current_a, voltage_v = float(np.mean(at_a)), float(np.mean(at_v))
     relative, absolute = READBACK_CURRENT
-    u_i = (relative * current_a + absolute) / math.sqrt(3.0) / current_a
+    u_i = math.hypot((relative * current_a + absolute) / math.sqrt(3.0), zi.u_drift) / current_a
     relative, absolute = READBACK_VOLTAGE
     u_v = math.hypot((relative * voltage_v + absolute) / math.sqrt(3.0), terms.lead_u_ohm * current_a) / voltage_v
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
-    source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V"
+    readings = sum(len(c.reference_a) for c in comparisons)
+    source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V ({readings} readings in {n} runs)"
+    root_n = math.sqrt(n)
     return (
         Gain(
             float(np.mean(ratios_i)),
             u_i,
-            float(np.mean(noise_i)),
+            float(np.mean(noise_i)) / root_n,
             dof,
             current_a,
-            -0.1 * current_a,
-            1.5 * current_a,
+            -current_a,
+            RANGE * current_a,
             source,
         ),
         Gain(
             float(np.mean(ratios_v)),
             u_v,
-            float(np.mean(noise_v)),
+            float(np.mean(noise_v)) / root_n,
             dof,
             voltage_v,
             0.9 * voltage_v,
@@ -154,6 +165,4 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
 
 def _mean(readings: Sequence[float]) -> tuple[float, float]:
     values = np.array(readings, dtype=np.float64)
-    if len(values) < 2:
-        return float(values[0]), 0.0
     return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))

@@ -125,7 +125,8 @@ class Calibration:
     """Everything that turns a run's readings into true values, and what is known about each.
 
     `residual_a` limits the current that may still flow with the supply's output off, while the zero is
-    taken; `timebase_limit` is the relative limit of the oscilloscope's timebase.
+    taken; `timebase_limit` is the relative limit of the oscilloscope's timebase; `linearity` limits how far the
+    current's channel bows between its zero and the point of comparison, relative to that point.
     """
 
     current: Channel
@@ -133,3 +134,19 @@ class Calibration:
     noise: Noise
     residual_a: float
     timebase_limit: float
+    linearity: float
+
+    def bow_a(self, amps: float, less: float | None = None) -> float:
+        """Limit of the error that a bow leaves in a current, or in the difference of two, A.
+
+        A parabola through zero and point of comparison, highest half-way; it goes on beyond.
+        """
+        top_a = self.current.gain.at
+        if math.isinf(top_a):
+            return 0.0  # the makers' limits hold for every current
+
+        def bow(current_a: float) -> float:
+            share = current_a / top_a
+            return 4 * self.linearity * top_a * share * (1 - share)
+
+        return abs(bow(amps) - (bow(less) if less is not None else 0.0))

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+BLOCKS = 40
+"""Blocks into which a record is cut to judge its noise: of a 2 s record, 50 ms each."""
+
+
 @dataclass(frozen=True)
 class MeanOfRecord:
     """Mean of a record, its standard uncertainty with autocorrelation, and the dof behind that."""
@@ -24,11 +28,11 @@ class MeanOfRecord:
         return self.u**2 * self.duration_s
 
 
-def mean_of_record(samples: NDArray[np.float64], dt_s: float, blocks: int = 40) -> MeanOfRecord:
+def mean_of_record(samples: NDArray[np.float64], dt_s: float, blocks: int = BLOCKS) -> MeanOfRecord:
     """Average a stationary record; its uncertainty from the scatter of the means of `blocks` blocks.
 
     Blocks much longer than the noise's correlation time are independent, whatever the noise's
-    colour below it (batch means). 40 blocks of a 2 s record are 50 ms each.
+    colour below it (batch means).
 
     `samples` has shape (n,); raises ValueError when n is below two samples a block.
     """

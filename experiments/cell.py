@@ -8,11 +8,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from experiments.energy import Measured
 from experiments.plan import Cell
 from experiments.station import POINTS, PRE_TRIGGER, Rejected, Station
-from experiments.traces import CaptureRow, Reading
+from experiments.traces import CAPTURE, CaptureRow, Reading
 from instruments.dut import Done, Dut, DutRefusedError, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError, LinkError
 from instruments.interrupts import undisturbed
@@ -26,6 +29,12 @@ MARGIN = 0.04
 
 WARMUP_S = 1.0
 """Longest warm-up; most networks settle sooner."""
+
+GAIN_WINDOW_S = 2.0
+"""Shortest record for the comparison with the supply, whose readings take 0.1 s each."""
+
+VOLTAGE_SHARE = 0.05
+"""How far the mean voltage reading of a run may lie from the set-point before it is no regulated voltage."""
 
 ATTEMPTS = 2
 """How often a cell is tried when its record, not its device, was at fault."""
@@ -77,8 +86,14 @@ class CellWork:
         raise rejected
 
     def _attempt_gain(self, shrink: float) -> Measured:
-        ready = self._prepare(self.plan.networks[0], self.plan.batches[0], shrink)
+        # A heavy load is the better comparison: the read-back's 5 mA weigh less.
+        window_s = max(GAIN_WINDOW_S, self.plan.window_s)
+        ready = self._prepare(self.plan.networks[0], max(self.plan.batches), shrink, window_s)
         return self.station.commit(*self._run("gain", ready, read_supply=True))
+
+    def steady(self, kind: str) -> None:
+        """Take a zero or an idle record, with a second try. Raises Rejected with the reason."""
+        self._tried(kind, lambda shrink: self.station.steady_capture(kind))
 
     def _reconnect(self, error: LinkError) -> None:
         """Open both links anew after one broke; raises the instrument's error when that fails."""
@@ -88,7 +103,7 @@ class CellWork:
         self.station.set_up_scope()
 
     def _attempt_cell(self, cell: Cell, shrink: float) -> Measured:
-        ready = self._prepare(cell.network, cell.batch, shrink)
+        ready = self._prepare(cell.network, cell.batch, shrink, self.plan.window_s)
         with undisturbed():
             self.writer.cell(cell.position, "prepared")
         row, capture, _ = self._run("cell", ready, cell=cell)
@@ -97,14 +112,14 @@ class CellWork:
             self.writer.cell(cell.position, "committed", capture=measured.data.index)
         return measured
 
-    def _prepare(self, network: str, batch: int, shrink: float) -> Ready:
-        """Load and warm up; choose a longer record where one batch does not fit the usual one."""
+    def _prepare(self, network: str, batch: int, shrink: float, usual_s: float) -> Ready:
+        """Load, warm up and rest; choose a longer record where one batch does not fit the usual one."""
         dut = self.station.device()
         try:
             ready = dut.prepare(
                 network,
                 batch,
-                run_s=FILL * self.plan.window_s * shrink,
+                run_s=FILL * usual_s * shrink,
                 seed=self.plan.seed,
                 threads=self.station.lab.dut.threads,
                 warmup_s=WARMUP_S,
@@ -113,9 +128,10 @@ class CellWork:
         except DutRefusedError as error:
             raise Rejected(str(error)) from error
         needed_s = max(ready.batches, 1.5) * ready.batch_time_s / (1 - PRE_TRIGGER - MARGIN)
-        window_s = self.plan.window_s if needed_s <= self.plan.window_s else _longer(needed_s)
+        window_s = usual_s if needed_s <= usual_s else _longer(needed_s)
         if window_s != self.station.window_s:
             self.station.set_window(window_s)
+        time.sleep(self.station.lab.dut.rest_s)
         return ready
 
     def _run(
@@ -124,6 +140,7 @@ class CellWork:
         """Arm, go, wait, fetch. What was captured of a run that failed is stored as rejected."""
         scope, dut = self.bench.scope, self.station.device()
         clock = dut.clock_bound()
+        self.bench.supply.limited_since()
         host_s, utc_s = time.monotonic(), time.time()
         run_id = f"{kind}-{cell.position if cell else 0}-{int(utc_s)}"
         scope.arm(deadline_s=self.station.arm_deadline_s)
@@ -155,12 +172,26 @@ class CellWork:
         )
         try:
             done = dut.wait_done(deadline_s=slack_s)
-            mode = self.bench.supply.mode()
-            if mode != "CV":
-                raise Rejected(f"the supply ended the run in mode {mode}, not CV: raise current_limit_a")
+            self._require_voltage(capture)
         except (DutError, Rejected) as error:
             raise self.station.reject(row, capture, str(error)) from error
         return self._with_log(row, done, host_s), capture, readings
+
+    def _require_voltage(self, capture: Capture) -> None:
+        """Reject a run during which the supply did not hold its voltage."""
+        supply, facts = self.bench.supply, self.station.lab.supply
+        mode, limited = supply.mode(), supply.limited_since()
+        volts = float(np.mean(capture[self.station.sources["voltage"]].values()))
+        if limited or mode != "CV":
+            raise Rejected(
+                f"the supply did not stay in constant voltage during the run (mode {'CC' if limited else mode}): "
+                f"raise current_limit_a above {facts.current_limit_a:g} A"
+            )
+        if abs(volts - facts.voltage_v) > VOLTAGE_SHARE * facts.voltage_v:
+            raise Rejected(
+                f"the voltage was {volts:.3g} V during the run, not {facts.voltage_v:g} V: "
+                "check the supply's mode and wiring.voltage"
+            )
 
     def _journal(self, cell: Cell | None, state: str) -> None:
         if cell is not None:
@@ -210,8 +241,8 @@ class CellWork:
             time.sleep(0.002)
         time.sleep(0.1)
         readings = []
-        end_s = waiting_s + FILL * self.station.window_s
-        while time.monotonic() < end_s - 0.15:
+        end_s = waiting_s + FILL * self.station.window_s - 0.15
+        while time.monotonic() < end_s:
             for quantity, ask in (("A", supply.measure_current_a), ("V", supply.measure_voltage_v)):
                 value = ask()
                 readings.append(Reading(quantity, value, time.monotonic() - waiting_s))
@@ -230,7 +261,7 @@ class CellWork:
             images=done.images,
             gate_rise_ns=done.gate_ns[1],
             gate_fall_ns=done.gate_ns[2],
-            device_facts=json.dumps({k: v for k, v in done.facts.items() if k not in _LOGGED}),
+            device_facts=_facts_json({k: v for k, v in done.facts.items() if k not in _LOGGED}),
             batch_end_ns=done.batch_ns,
             true_energy_j=energy_j,
             true_idle_power_w=idle_w,
@@ -239,6 +270,13 @@ class CellWork:
 
 _LOGGED = ("type", "gate_ns", "batch_ns")
 """Fields of the device's message that are stored as variables of their own."""
+
+
+def _facts_json(facts: dict[str, Any]) -> str:
+    """The device's facts as JSON that fits its place in the file; whole, or said to be too long."""
+    text = json.dumps(facts, ensure_ascii=True)
+    room = CAPTURE["device_facts"].width
+    return text if len(text) <= room else json.dumps({"left_out": f"{len(text)} characters, {room} fit"})
 
 
 def _longer(seconds: float) -> float:

@@ -119,6 +119,13 @@ class Agent:
     def _prepare(self, request: Message) -> Message:
         self._runner = None
         _check_request(request)
+        self._line.working(True)
+        try:
+            return self._load_and_warm_up(request)
+        finally:
+            self._line.working(False)
+
+    def _load_and_warm_up(self, request: Message) -> Message:
         started = monotonic_ns()
         name, batch = request["network"], request["batch"]
         device = self._workshop.device(name, request["device"])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calibration.budget import Budget, Component, limit, without_zero
 from calibration.model import Calibration, Channel
-from calibration.statistics import MeanOfRecord, mean_of_record, mean_of_repeats
+from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record, mean_of_repeats
 from instruments import markers
 from instruments.waveform import Capture, Codes, Record
 
@@ -41,7 +41,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Moments:
-    """Exact sums over the codes of one stretch of a capture: n, sum i, sum v, sum v i."""
+    """Exact sums over the codes of one stretch of a capture: n, sum i, sum v, sum v i; distances of codes."""
 
     n: int
     sum_i: int
@@ -50,6 +50,8 @@ class Moments:
     dt_s: float
     scale_i: Scale
     scale_v: Scale
+    step_i: int
+    step_v: int
 
     @property
     def duration_s(self) -> float:
@@ -145,13 +147,32 @@ def moments(current: Record, voltage: Record, start: int, stop: int) -> Moments:
         sum_i += int(i.sum())
         sum_v += int(v.sum())
         sum_vi += int(np.dot(i, v))
-    return Moments(stop - start, sum_i, sum_v, sum_vi, current.preamble.x_increment_s, scale(current), scale(voltage))
+    return Moments(
+        stop - start,
+        sum_i,
+        sum_v,
+        sum_vi,
+        current.preamble.x_increment_s,
+        scale(current),
+        scale(voltage),
+        code_step(current.codes[start:stop]),
+        code_step(voltage.codes[start:stop]),
+    )
 
 
 def _all_inside(codes: Codes) -> bool:
     """Whether no code can be a hole or clipped: two fast passes instead of several masks."""
     unit = 0x100 if codes.dtype == np.uint16 else 1
     return int(codes.min()) > unit and int(codes.max()) < 0xFF * unit
+
+
+def code_step(codes: Codes) -> int:
+    """Distance of neighbouring codes: HRES and 8-bit data leave low bits of a word at zero.
+
+    The largest power of two of which all differences are multiples; 1 for a flat line.
+    """
+    varied = int(np.bitwise_or.reduce(codes ^ codes[0]))
+    return varied & -varied or 1
 
 
 def scale(record: Record) -> Scale:
@@ -203,6 +224,8 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
 
 def _means(current: Record, voltage: Record, start: int, stop: int) -> tuple[MeanOfRecord, MeanOfRecord]:
     dt_s = current.preamble.x_increment_s
+    if stop - start < 2 * BLOCKS:
+        raise ReductionError(f"{stop - start} samples are too few to average")
     return (
         mean_of_record(current.values()[start:stop], dt_s),
         mean_of_record(voltage.values()[start:stop], dt_s),
@@ -298,8 +321,8 @@ def _cell(measured: Measured, calibration: Calibration) -> _Cell:
         idle_amps=current.correct(idle.mean_i, data.at_s),
         power_w=corrected_power_w(window, current, voltage, data.at_s),
         idle_w=corrected_power_w(idle, current, voltage, data.at_s),
-        step_a=abs(window.scale_i.slope / current.gain.value),
-        step_v=abs(window.scale_v.slope / voltage.gain.value),
+        step_a=abs(window.step_i * window.scale_i.slope / current.gain.value),
+        step_v=abs(window.step_v * window.scale_v.slope / voltage.gain.value),
         true_j=data.true_energy_j,
     )
 
@@ -356,6 +379,7 @@ def _shared_components(
             Component("current gain, noise", current.gain.u_noise, value, "1", current.gain.dof),
             Component("voltage gain, reference", voltage.gain.u_reference, value, "1", distribution="rectangular"),
             Component("voltage gain, noise", voltage.gain.u_noise, value, "1", voltage.gain.dof),
+            limit("current linearity", calibration.bow_a(amps, None if not net else idle_amps), volts_per, "A"),
             Component("current zero, noise", current.offset.u_noise, to_zero, "A"),
             limit("current at output off", calibration.residual_a, to_zero, "A"),
         ]

@@ -130,6 +130,7 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
     """The sequence at the bench: zero, idle, gain, every cell, then gain, idle and zero again."""
     from experiments.cell import CellWork
     from experiments.station import Rejected, Station
+    from instruments.errors import InstrumentError
     from instruments.interrupts import undisturbed
 
     station = Station(bench, writer, plan, progress.say)
@@ -140,8 +141,8 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
         progress.step(step)
         try:
             action()
-        except Rejected as rejected:
-            progress.say(f"{step}: {rejected}")
+        except (Rejected, InstrumentError) as error:
+            progress.say(f"{step}: {error}")
 
     with undisturbed():
         writer.blob("scope_setup_before", bench.scope_setup_before)
@@ -155,7 +156,8 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
     with undisturbed():
         writer.text("settings", _json({"scope": settings, "supply": station.supply_settings()}))
         writer.blob("scope_setup", bench.scope.setup())
-    attempt("idle baseline", lambda: station.steady_capture("idle"))
+    attempt("the device starts", station.device)
+    attempt("idle baseline", lambda: work.steady("idle"))
     attempt("gain of both channels against the supply's read-back", work.measure_gain)
     for cell in plan.cells:
         progress.cell_begins(cell.label)
@@ -164,13 +166,13 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
             progress.cell_done(f"{cell.label}: {station.provisional(measured)}")
         except Rejected as rejected:
             progress.cell_done(f"{cell.label}: REJECTED: {rejected}")
-    with undisturbed():
-        writer.complete()
     attempt("gain again", work.measure_gain)
-    attempt("idle again", lambda: station.steady_capture("idle"))
+    attempt("idle again", lambda: work.steady("idle"))
     bench.stop_dut()
     station.switch_off()
-    attempt("zero again, output off", lambda: station.steady_capture("zero"))
+    attempt("zero again, output off", lambda: work.steady("zero"))
+    with undisturbed():
+        writer.complete()
 
 
 def _conclude(reader: TraceReader, out: Path, *, quiet: bool) -> int:

@@ -30,6 +30,12 @@ COLUMNS = (
     *(f"{name}_u" for name in QUANTITIES),
     "coverage_probability",
 )
+IDLE_SHARE = 0.01
+"""Difference between idle power before a run and at rest, beyond its uncertainty, that the notes mention."""
+
+SCATTER_LIMIT = 0.05
+"""Relative scatter of a row's repeats from which on the notes ask whether the device was disturbed."""
+
 TRUTH_COLUMN = "true_energy_per_image_j"
 
 
@@ -98,6 +104,7 @@ def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> 
             lab.supply.output_off_residual_a,
             lab.supply.lead_resistance_ohm if local else 0.0,
             lab.supply.lead_resistance_u_ohm if local else 0.0,
+            lab.probe.linearity,
         ),
     )
 
@@ -115,11 +122,14 @@ def reduce_run(reader: TraceReader) -> Outcome:
     rejected: list[Rejected] = []
     notes: list[str] = []
     for data in reader.data():
-        label = _label(data.network, data.batch, data.repeat) if data.kind == "cell" else data.kind
+        label = _label(data.network, data.batch, data.repeat)
         try:
             measured = measure(data, roles)
         except ReductionError as error:
-            rejected.append(Rejected(label, str(error)))
+            if data.kind == "cell":
+                rejected.append(Rejected(label, str(error)))
+            else:
+                notes.append(f"a {data.kind} capture was not used: {error}")
             continue
         if data.kind == "cell":
             cells.append(measured)
@@ -130,7 +140,7 @@ def reduce_run(reader: TraceReader) -> Outcome:
             rejected.append(Rejected(_label(row["network"], row["batch"], row["repeat"]), row["reason"]))
     for row in reader.captures():
         if row["state"] == "rejected" and row["kind"] != "cell":
-            rejected.append(Rejected(row["kind"], row["reason"]))
+            notes.append(f"a {row['kind']} capture was not used: {row['reason']}")
     missing = sum(row["state"] not in ("committed", "rejected") for row in reader.cells())
     calibration = find_calibration(lab, steady)
     found: dict[tuple[str, int], RowResult] = {}
@@ -149,6 +159,14 @@ def reduce_run(reader: TraceReader) -> Outcome:
         found = {(r.network, r.batch): r for r in results(usable, calibration)}
     if missing:
         notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
+    notes += _idle_notes(found, steady, calibration)
+    for result in found.values():
+        relative = _repeat_scatter(result)
+        if relative > SCATTER_LIMIT:
+            notes.append(
+                f"{result.network} batch {result.batch}: repeats of time per image scatter by {relative * 100:.0f} %; "
+                "was the device busy with something else?"
+            )
     if any(r is not None and r.repeats == 1 for r in found.values()):
         notes.append("rows with one repeat have no repeatability in their uncertainty")
     pairs = [(network, batch) for network in plan.networks for batch in plan.batches]
@@ -167,6 +185,39 @@ def reduce_run(reader: TraceReader) -> Outcome:
 
 def _label(network: str, batch: int, repeat: int) -> str:
     return f"{network} batch {batch} repeat {repeat + 1}"
+
+
+def _idle_notes(
+    found: dict[tuple[str, int], RowResult],
+    steady: list[tuple[Measured, list[Reading]]],
+    calibration: Calibration | None,
+) -> list[str]:
+    """Compare the idle power just before the runs with that of the records in which nothing ran."""
+    baselines = [
+        calibration.current.correct(m.mean_i.mean, m.data.at_s)
+        * calibration.voltage.correct(m.mean_v.mean, m.data.at_s)
+        for m, _ in steady
+        if calibration and m.data.kind == "idle" and m.mean_i and m.mean_v
+    ]
+    if not baselines:
+        return ["no idle record was committed: the idle power is that just before each run alone"] if found else []
+    baseline_w = sum(baselines) / len(baselines)
+    notes = []
+    for result in found.values():
+        idle = result.idle_power_w
+        if abs(idle.value - baseline_w) > idle.expanded() + IDLE_SHARE * baseline_w:
+            notes.append(
+                f"{result.network} batch {result.batch}: {idle.value:.3f} W before its runs, {baseline_w:.3f} W with "
+                "nothing running: the device was not at rest; raise dut.rest_s"
+            )
+    return notes
+
+
+def _repeat_scatter(row: RowResult) -> float:
+    """Standard deviation of time per image over the repeats, relative to its mean."""
+    budget = row.time_per_image_s
+    u = next((c.u for c in budget.components if c.name == "repeatability"), 0.0)
+    return u * math.sqrt(row.repeats) / budget.value
 
 
 def _calibration_notes(calibration: Calibration) -> list[str]:

@@ -6,6 +6,7 @@ Every step leaves the file consistent; signals are held back while it writes.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +20,15 @@ from instruments.dut import Dut
 from instruments.errors import CaptureError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
-from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, next_full_scale
+from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, next_full_scale, plan_acquisition
 from instruments.probe_1146b import Probe1146B
 from instruments.waveform import Capture
 
 POINTS = 100_000
 """Points asked of the oscilloscope for each record; what came is in the preamble."""
+
+USUAL_RATE_HZ = 50_000.0
+"""The paper's sampling rate."""
 
 PRE_TRIGGER = 0.1
 """Share of the record before the trigger, with the time reference one division from the left."""
@@ -61,6 +65,7 @@ class Station:
     plan: Plan
     say: Callable[[str], None]
     failed_starts: int = 0
+    powered_s: float = -math.inf
     window_s: float = 0.0
     steady: list[tuple[Measured, list[Reading]]] = field(default_factory=list)
 
@@ -113,7 +118,19 @@ class Station:
         scope.configure_acquisition("HRES")
         scope.configure_trigger(EdgeTrigger(source=f"DIG{w.gate.digital}", slope="POS", sweep="NORM"))
         self.set_window(self.plan.window_s)
+        self._say_rate()
         return dict(scope.settings())
+
+    def _say_rate(self) -> None:
+        """Warn before the first capture, not after, when the memory will not give the usual rate."""
+        planned = plan_acquisition(
+            self.plan.window_s, list(self.sources.values()), self.lab.scope.memory_points, points=POINTS
+        )
+        if planned.rate_hz < min(USUAL_RATE_HZ, POINTS / self.plan.window_s) * 0.99:
+            self.say(
+                f"expect {planned.rate_hz / 1e3:g} kSa/s instead of {USUAL_RATE_HZ / 1e3:g}: "
+                f"{'; '.join(planned.notes) or 'the window is long'}"
+            )
 
     def set_window(self, window_s: float) -> None:
         """Set the length of the record, with the trigger one division from its left end."""
@@ -151,6 +168,7 @@ class Station:
         Raises SettingError when it limits the current or does not settle in 5 s.
         """
         self.bench.supply.output(True)
+        self.powered_s = time.monotonic()
         self.bench.supply.wait_settled(5.0)
         time.sleep(SETTLE_S)
 
@@ -177,16 +195,23 @@ class Station:
         return f"{energy.value * 1e3:.4g} mJ/image, {power.value:.4g} W, {row.time_per_image_s.value * 1e3:.4g} ms"
 
     def device(self) -> Dut:
-        """The device's agent, started if need be. Raises Rejected when it does not start."""
+        """The device's agent, started if need be. Raises Rejected when it does not start.
+
+        A board that still boots (dut.boot_s after the output went on) is tried again and again.
+        """
         if self.failed_starts >= DUT_STARTS and not (self.bench.dut and self.bench.dut.alive):
             raise Rejected(f"the device could not be started ({DUT_STARTS} tries in a row)")
-        try:
-            dut = self.bench.start_dut()
-        except DutError as error:
-            self.failed_starts += 1
-            raise Rejected(f"the device does not start: {error}") from error
-        self.failed_starts = 0
-        return dut
+        while True:
+            try:
+                dut = self.bench.start_dut()
+            except DutError as error:
+                if time.monotonic() < self.powered_s + self.lab.dut.boot_s:
+                    time.sleep(1.0)
+                    continue
+                self.failed_starts += 1
+                raise Rejected(f"the device does not start: {error}") from error
+            self.failed_starts = 0
+            return dut
 
     # --- captures -----------------------------------------------------------------------------
 
@@ -195,7 +220,7 @@ class Station:
         """How long arming may take: the pre-trigger and what a slow network adds."""
         return PRE_TRIGGER * self.window_s + 5.0
 
-    def steady_capture(self, kind: str) -> None:
+    def steady_capture(self, kind: str) -> Measured:
         """Capture a record in which nothing runs: `zero` with the output off, `idle` with it on.
 
         Raises Rejected when the record cannot be used, CaptureError when there is none.
@@ -209,7 +234,7 @@ class Station:
         scope.wait_done(deadline_s=self.window_s + 5.0)
         capture = scope.fetch(list(self.sources.values()), points=POINTS)
         row = CaptureRow(kind, host_s=host_s, utc_s=utc_s, window_asked_s=self.window_s)
-        self.commit(row, capture, ())
+        return self.commit(row, capture, ())
 
     def first_zero(self) -> None:
         """Take the zero without which nothing can be reduced; raises CaptureError when it cannot be used."""
@@ -226,6 +251,10 @@ class Station:
             index = self.writer.add(row, capture, self.sources)
             self.writer.readings(index, readings)
             try:
+                if capture.duration_s < 0.99 * row.window_asked_s:
+                    raise ReductionError(
+                        f"the record is short: {capture.duration_s:g} s of the {row.window_asked_s:g} s asked for"
+                    )
                 measured = measure(self._data(index, row, capture), wires(self.lab))
             except ReductionError as error:
                 self.writer.settle(index, str(error))

@@ -62,7 +62,7 @@ class Bench:
         """End the device's agent, if one runs."""
         dut, self.dut = self.dut, None
         if dut is not None:
-            dut.close(grace_s=1.0)
+            dut.close(grace_s=0.5)
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def open_bench(
         limits = SupplyLimits(voltage_v=lab.supply.limits.voltage_v, current_a=lab.supply.limits.current_a)
         supply: E3645A = _driver(lab.supply.driver)(supply_link, limits=limits)
         identities["supply"] = _identify("supply", supply, lab.supply.model, lab.supply.serial)
-        stack.push(_safe_exit(supply, supply_link, alarm))
+        stack.push(_safe_exit(supply, alarm))
         bench = Bench(lab, scope, supply, simulated, identities, before)
         stack.callback(_quietly, bench.stop_dut)
         yield bench
@@ -176,13 +176,12 @@ def _leave_scope(scope: MsoX2024A, before: bytes) -> None:
             _log.warning("the oscilloscope's settings could not be put back: %s", error)
 
 
-def _safe_exit(supply: E3645A, link: Link, alarm: Callable[[str], None]) -> Callable[..., None]:
+def _safe_exit(supply: E3645A, alarm: Callable[[str], None]) -> Callable[..., None]:
     def leave(kind: type[BaseException] | None, *_: object) -> None:
         with undisturbed():
             try:
-                _switch_off(supply, link)
-                _quietly(supply.local)
-            except Exception as error:
+                supply.safe_off()
+            except BaseException as error:
                 text = (
                     "THE SUPPLY'S OUTPUT COULD NOT BE VERIFIED TO BE OFF. "
                     f"Switch it off at its front panel now. ({error})"
@@ -190,15 +189,7 @@ def _safe_exit(supply: E3645A, link: Link, alarm: Callable[[str], None]) -> Call
                 alarm(text)
                 if kind is None:
                     raise BenchError(text) from error
+            else:
+                _quietly(supply.local)
 
     return leave
-
-
-def _switch_off(supply: E3645A, link: Link) -> None:
-    """Switch off and verify; once more over a new connection if the first is in no state to."""
-    try:
-        supply.safe_off()
-    except Exception as error:
-        _log.warning("the output did not switch off at the first try: %s", error)
-        link.reopen()
-        supply.safe_off()

@@ -10,27 +10,42 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_depth = 0
+_held = False
+
 
 def stop_on_signals() -> None:
     """Turn the first of the signals into KeyboardInterrupt; later ones are ignored while the program ends."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for other in _SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
     for number in _SIGNALS:
-        signal.signal(number, stop)
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _held
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    if _depth:
+        _held = True
+    else:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold the signals back until the block has ended; nests."""
+    """Hold the signals back until the block has ended; nests.
+
+    The handler itself waits, because a mask of the main thread would not do: the kernel gives a signal to
+    any thread that takes it, such as one of a numerical library, and Python then interrupts the main thread.
+    """
+    global _depth, _held
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    _depth += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _depth -= 1
+        if _held and not _depth:
+            _held = False
+            raise KeyboardInterrupt

@@ -96,6 +96,7 @@ class ProbeFacts(_Facts):
     reversed: bool = False
     drift_u_a: NonNegative = 5.0e-4
     drift_unbracketed_u_a: NonNegative = 5.0e-3
+    linearity: NonNegative = 1.0e-3
 
     @model_validator(mode="after")
     def _known_range(self) -> ProbeFacts:
@@ -158,6 +159,8 @@ class DutFacts(_Facts):
     command: Annotated[list[Text], Field(min_length=1)]
     marker: Text = "none"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    boot_s: NonNegative = 0.0
+    rest_s: NonNegative = 0.15
     start_timeout_s: Positive = 60.0
     prepare_timeout_s: Positive = 120.0
 
@@ -195,6 +198,8 @@ class WorldFacts(_Facts):
     active_a: NonNegative = 1.0
     launch_a: NonNegative = 0.7
     launch_s: NonNegative = 0.4e-3
+    tail_a: NonNegative = 0.03
+    tail_s: Positive = 0.03
     settling_s: Positive = 2.0e-3
     ripple_relative: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
     ripple_hz: Positive = 1400.0

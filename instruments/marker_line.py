@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict
 from instruments.marker_ring import (
     BATCH_BIT,
     GATE_BIT,
+    WORK_BIT,
     MarkerError,
     RingOverrunError,
     RingReader,
@@ -58,6 +59,9 @@ class MarkerLine:
     def batch(self) -> None:
         """Toggle the batch line, at the end of a batch."""
 
+    def working(self, level: bool) -> None:
+        """Say that the board works outside the gate: no wire carries this, only a simulated bench hears it."""
+
     def close(self) -> None:
         """Leave both lines low and let go of them. May be called again."""
 
@@ -91,6 +95,10 @@ class SimulatedLine(MarkerLine):
 
     def batch(self) -> None:
         self._lines ^= BATCH_BIT
+        self._put(self._lines)
+
+    def working(self, level: bool) -> None:
+        self._lines = (self._lines | WORK_BIT) if level else (self._lines & ~WORK_BIT)
         self._put(self._lines)
 
     def close(self) -> None:

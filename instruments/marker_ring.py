@@ -17,6 +17,7 @@ from typing import Any, Callable, List, Tuple
 
 GATE_BIT = 1
 BATCH_BIT = 2
+WORK_BIT = 4  # the board works outside the gate; no wire carries this, it tells a simulated board's current
 
 RING_MAGIC = b"JBRING01"
 RING_HEADER_BYTES = 64

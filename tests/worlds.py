@@ -128,6 +128,7 @@ class Bench:
             self.lab.supply.output_off_residual_a,
             0.0,
             0.0,
+            self.lab.probe.linearity,
         )
 
 

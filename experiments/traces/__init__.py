@@ -6,7 +6,7 @@ characters for text, no exotic types. docs/trace-format.md describes every varia
 """
 
 from experiments.traces.reader import TraceReader
-from experiments.traces.schema import ROLES, SCHEMA, CaptureRow, Reading
+from experiments.traces.schema import CAPTURE, ROLES, SCHEMA, CaptureRow, Reading
 from experiments.traces.writer import TraceWriter, check_writable
 
-__all__ = ["ROLES", "SCHEMA", "CaptureRow", "Reading", "TraceReader", "TraceWriter", "check_writable"]
+__all__ = ["CAPTURE", "ROLES", "SCHEMA", "CaptureRow", "Reading", "TraceReader", "TraceWriter", "check_writable"]

@@ -81,8 +81,8 @@ class Synthesiser:
         return self._kept[key]
 
     def _times(self, record: Record, every: int, count: int) -> Floats:
-        step_s = record.step_s * every
-        return np.asarray(record.trigger_s + record.start_s + step_s * np.arange(count), dtype=np.float64)
+        index = every * np.arange(count)  # the same instants, to the last bit, whatever is left out between
+        return np.asarray(record.trigger_s + record.start_s + record.step_s * index, dtype=np.float64)
 
     def _digital(self, record: Record, every: int, count: int) -> Codes:
         pod = record.settings.digital

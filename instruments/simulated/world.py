@@ -5,12 +5,15 @@ are drawn once from the seed, noise from the seed and the instant asked for, so 
 gives the same answer. Imports no driver, no clock and no file.
 
 The board draws a current that follows the marker lines: idle while the gate is low; while it is high
-`launch_a` for `launch_s` after each batch begins, then `active_a`; all through a first-order settling.
+`launch_a` for `launch_s` after each batch begins, then `active_a`; `active_a` too while it works outside the
+gate (loading, warming up). All of it goes through a first-order settling, and `tail_a` of the current of work
+fades slowly, with `tail_s`.
 """
 
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -25,8 +28,8 @@ from instruments.lab import ProbeFacts, SupplyFacts, Wiring, WorldFacts
 Floats = NDArray[np.float64]
 _T = TypeVar("_T")
 
-GATE, BATCH = 1, 2
-"""Bits of the line states that the board's marker lines report."""
+GATE, BATCH, WORK = 1, 2, 4
+"""Bits of the line states that the board reports; WORK is work outside the gate, which no wire carries."""
 
 EdgeSource = Callable[[], Sequence[tuple[int, int]]]
 """Gives the edges since the last call: (monotonic ns, line states)."""
@@ -119,6 +122,7 @@ class World:
         self._edge_s: list[float] = [-math.inf]
         self._edge_lines: list[int] = [0]
         self._demand = _Settling(facts.idle_a, facts.settling_s)
+        self._tail = _Settling(0.0, facts.tail_s)
         self._rail = _Settling(0.0, facts.supply_settling_s)
         self._supply_s: list[float] = [-math.inf]
         self._supply_limit_a: list[float] = [0.02]
@@ -138,11 +142,13 @@ class World:
             return
         self._edge_s.append(t_s)
         self._edge_lines.append(lines)
+        facts = self.facts
         if lines & GATE:
-            self._demand.to(t_s, self.facts.launch_a)
-            self._demand.to(t_s + self.facts.launch_s, self.facts.active_a)
+            self._demand.to(t_s, facts.launch_a - facts.tail_a)
+            self._demand.to(t_s + facts.launch_s, facts.active_a - facts.tail_a)
         else:
-            self._demand.to(t_s, self.facts.idle_a)
+            self._demand.to(t_s, facts.active_a - facts.tail_a if lines & WORK else facts.idle_a)
+        self._tail.to(t_s, facts.tail_a if lines & (GATE | WORK) else 0.0)
 
     def set_supply(self, now_s: float, volts: float, amps: float, on: bool) -> None:
         """Set what the supply drives: `volts` and current limit `amps`; off is 0 V and 0.02 A."""
@@ -165,7 +171,7 @@ class World:
             2 * math.pi * self.facts.ripple_hz * (t_s - self._start_s) + self._ripple_phase
         )
         alive = rail > self.facts.undervoltage_v
-        current = np.where(alive, self._demand.at(t_s) * ripple, self.output_off_a)
+        current = np.where(alive, (self._demand.at(t_s) + self._tail.at(t_s)) * ripple, self.output_off_a)
         limit = self._limit_at(t_s)
         starved = current > limit
         lead_ohm = self._feed.lead_resistance_ohm if self._feed.sense == "local" else 0.0
@@ -211,14 +217,14 @@ class World:
         if t_s.size == 0 or channel not in (self.wiring.current.channel, self.wiring.voltage.channel):
             return np.zeros(t_s.size)
         volts, amps = self._mean_over(t_s, aperture_s)
-        rng = np.random.default_rng([self._seed, channel, abs(int(t_s[0] * 1e9))])
         if channel == self.wiring.voltage.channel:
             seen = volts * self.voltage_gain + self.voltage_offset_v
-            seen = seen + _white(rng, t_s, self.facts.voltage_noise_v, aperture_s)
+            seen = seen + _white(self._seed, channel, t_s, self.facts.voltage_noise_v, aperture_s)
             return np.asarray(seen / self.wiring.voltage.probe_ratio)
         turns = -self.probe.turns if self.probe.reversed else self.probe.turns
         jaw_a = amps * turns * self.probe_gain + self.probe_offset_at(t_s)
-        jaw_a = jaw_a + _white(rng, t_s, self.facts.probe_noise_a, aperture_s)
+        jaw_a = jaw_a + _white(self._seed, channel, t_s, self.facts.probe_noise_a, aperture_s)
+        rng = np.random.default_rng([self._seed, channel, abs(int(t_s[0] * 1e9))])
         jaw_a = jaw_a + _slow(rng, t_s, self.facts.probe_slow_noise_a, self.facts.probe_slow_noise_s)
         return np.asarray(jaw_a * self.probe.range_v_per_a)
 
@@ -288,10 +294,28 @@ def _pairs(items: Sequence[_T]) -> list[tuple[_T, _T]]:
     return list(itertools.pairwise(items))
 
 
-def _white(rng: np.random.Generator, t_s: Floats, rms: float, aperture_s: float) -> Floats:
-    """White noise of `rms` in the probe's 100 kHz, averaged over the aperture."""
+def _white(seed: int, channel: int, t_s: Floats, rms: float, aperture_s: float) -> Floats:
+    """White noise of `rms` in the probe's 100 kHz, averaged over the aperture.
+
+    Each instant has its own value, whichever others are asked for with it.
+    """
     correlation_s = 1 / (math.pi * 100e3)
-    return rng.standard_normal(t_s.size) * (rms / math.sqrt(1 + aperture_s / correlation_s))
+    mixed = np.ascontiguousarray(t_s).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= np.uint64(seed * 64 + channel)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    table = _normal_table()
+    return np.asarray(
+        table[(mixed >> np.uint64(44)).astype(np.int64)] * (rms / math.sqrt(1 + aperture_s / correlation_s))
+    )
+
+
+@functools.cache
+def _normal_table() -> Floats:
+    """2^20 normal deviates, from which instants draw."""
+    return np.random.default_rng(0x1146B).standard_normal(1 << 20)
 
 
 def _slow(rng: np.random.Generator, t_s: Floats, rms: float, correlation_s: float) -> Floats:

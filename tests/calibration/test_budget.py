@@ -59,3 +59,12 @@ def test_dof_lie_between_the_least_and_the_sum(lines: list[tuple[float, float, i
         assert budget.dof >= min(c.dof for c in parts) * (1 - 1e-9)
         assert budget.dof <= sum(c.dof for c in parts) * (1 + 1e-9)
         assert budget.u >= max(c.u for c in parts) * (1 - 1e-12)
+
+
+def test_one_dominant_component_keeps_its_degrees_of_freedom() -> None:
+    for scale in (1.0, 1e-9, 3.7e5):
+        budget = Budget(
+            "q", 1.0, "1", (Component("repeats", scale, 1.0, "1", 1.0), Component("x", 1e-12 * scale, 1.0, "1"))
+        )
+        assert budget.dof == pytest.approx(1.0)
+        assert budget.expanded() == pytest.approx(12.706 * scale, rel=1e-3)

@@ -17,7 +17,7 @@ from experiments import dut_host
 from instruments import dut_protocol
 from instruments.dut import Done, Dut, DutRefusedError
 from instruments.errors import DutError
-from instruments.marker_line import BATCH_BIT, GATE_BIT, RingReader, create_ring
+from instruments.marker_line import BATCH_BIT, GATE_BIT, WORK_BIT, RingReader, create_ring
 
 AGENT = [sys.executable, "-m", "experiments.dut_agent"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +84,8 @@ def test_the_ring_shows_what_the_log_says(dut: Dut, ring: RingReader) -> None:
     done = _busy(dut, 2, batches=21)
     assert (done.run_id, done.batches, done.batch, done.images) == ("r1", 21, 1, 21)
     records = ring.read_new()
+    assert [lines for _, lines in records[:2]] == [WORK_BIT, 0]  # loading and warming up
+    del records[:2]
     edges = [GATE_BIT if index % 2 == 0 else GATE_BIT | BATCH_BIT for index in range(22)]
     assert [lines for _, lines in records] == [*edges, edges[-1] & BATCH_BIT]
     times = [t_ns for t_ns, _ in records]

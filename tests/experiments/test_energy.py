@@ -176,3 +176,53 @@ def test_truth_is_nan_on_a_real_bench() -> None:
     real = replace(cells[0], data=replace(cells[0].data, true_energy_j=math.nan))
     (row,) = results([real], calibration)
     assert math.isnan(row.true_energy_per_image_j)
+
+
+def _perturbed(
+    first: in_situ.Zero,
+    last: in_situ.Zero,
+    comparison: in_situ.Comparison,
+    terms: in_situ.BenchTerms,
+    zero_a: float,
+    reference: float,
+) -> Calibration:
+    """The calibration that follows from zeros moved by zero_a and read-backs scaled by 1 + reference."""
+
+    def moved(z: in_situ.Zero) -> in_situ.Zero:
+        return replace(z, current=replace(z.current, mean=z.current.mean + zero_a))
+
+    scaled = replace(comparison, reference_a=tuple(a * (1 + reference) for a in comparison.reference_a))
+    return in_situ.calibrate([moved(first), moved(last)], [scaled], terms)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES[1:])
+def test_sensitivities_are_what_a_small_change_does(quantity: str) -> None:
+    bench = Bench.make(6)
+    first = zero(bench.steady("zero", 1.0))
+    bench.power(4.0, True)
+    run = bench.run("gain", 10.0, 60, 0.025)
+    comparison = bench.comparison(run, 10.0)
+    cells = [bench.run("cell", 20.0 + 30 * r, 300 - 100 * r, 0.004, batch=2, repeat=r) for r in range(2)]
+    bench.power(120.0, False)
+    last = zero(bench.steady("zero", 125.0))
+
+    def value(zero_a: float, reference: float) -> tuple[float, dict[str, float]]:
+        calibration = _perturbed(first, last, comparison, bench.terms(), zero_a, reference)
+        (row,) = results(cells, calibration)
+        budget = getattr(row, quantity)
+        return budget.value, {c.name: c.sensitivity for c in budget.components}
+
+    base, stated = value(0.0, 0.0)
+    by_zero = (value(1e-4, 0.0)[0] - value(-1e-4, 0.0)[0]) / 2e-4
+    by_reference = (value(0.0, 1e-4)[0] - value(0.0, -1e-4)[0]) / 2e-4
+    assert abs(stated["current at output off"]) == pytest.approx(abs(by_zero), rel=0.05, abs=1e-3 * abs(base))
+    assert stated["current gain, reference"] == pytest.approx(by_reference, rel=1e-3)
+
+
+def test_the_step_of_codes_is_found() -> None:
+    from experiments.energy import code_step
+
+    assert code_step(np.array([0x8000, 0x8010, 0x8050], dtype=np.uint16)) == 16
+    assert code_step(np.array([0x8000, 0x8100], dtype=np.uint16)) == 256
+    assert code_step(np.array([3, 4, 9], dtype=np.uint8)) == 1
+    assert code_step(np.array([7, 7], dtype=np.uint8)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -352,6 +353,34 @@ def test_a_device_that_cannot_be_started_costs_every_cell(tmp_path: Path) -> Non
     assert rows(tmp_path / "run" / "results.csv")[0]["repeats"] == "0"
     with TraceReader(tmp_path / "run" / "trace.h5") as reader:
         assert [c["kind"] for c in reader.captures()][:2] == ["zero", "idle"]
+
+
+def test_a_board_that_boots_is_waited_for(tmp_path: Path) -> None:
+    late = (
+        "import os, sys, time\n"
+        "if time.time() < float(sys.argv[1]):\n"
+        "    sys.exit('connection refused')\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
+    )
+    script = tmp_path / "late.py"
+    script.write_text(late)
+    lab = lab_file(
+        tmp_path,
+        (
+            '"{python}", "-m", "experiments.dut_agent"',
+            f'"{{python}}", {json.dumps(str(script))}, "{time.time() + 9}", "-m", "experiments.dut_agent"',
+        ),
+        ("threads: 2", "threads: 2\n  boot_s: 30"),
+    )
+    done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_current_limit_reached_only_during_the_runs_is_seen(tmp_path: Path) -> None:
+    lab = lab_file(tmp_path, ("current_limit_a: 2.0", "current_limit_a: 0.9"))
+    done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", tmp_path / "run")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "constant voltage" in done.stdout
 
 
 # --- the ways out -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def quiet(**physics: float) -> Bench:
     clean = {
         "ripple_relative": 0.0, "probe_gain_sd": 0.0, "probe_offset_limit_a": 0.0, "probe_drift_sd_a_per_s": 0.0,
         "probe_wander_a": 0.0, "probe_noise_a": 0.0, "probe_slow_noise_a": 0.0, "voltage_gain_sd": 0.0,
-        "voltage_offset_sd_v": 0.0, "voltage_noise_v": 0.0, "output_off_sd_a": 0.0,
+        "voltage_offset_sd_v": 0.0, "voltage_noise_v": 0.0, "output_off_sd_a": 0.0, "tail_a": 0.0,
     }  # fmt: skip
     bench = Bench.make(1, **{**clean, **physics})
     bench.world.set_supply(0.0, 12.0, 2.0, True)
@@ -97,3 +97,27 @@ def test_a_supply_that_is_off_or_starved() -> None:
     off = bench.world.supply(4.0, 4.1)
     assert (off.mode, off.amps) == ("OFF", 0.0)
     assert off.volts == pytest.approx(0.0, abs=1e-6)
+
+
+def test_work_outside_the_gate_draws_current_that_fades() -> None:
+    bench = quiet(tail_a=0.03, tail_s=0.03)
+    f = bench.world.facts
+    bench.world.mark(10.0, 4)
+    bench.world.mark(11.0, 0)
+    assert bench.world.digital_edges(0, 0.0, 20.0) == []
+    amps = bench.world.board(np.array([9.9, 10.9, 11.03, 11.06, 12.0]))[1]
+    faded = f.tail_a * np.exp([-1.0, -2.0])
+    np.testing.assert_allclose(amps, [f.idle_a, f.active_a, *(f.idle_a + faded), f.idle_a], atol=1e-6)
+    assert bench.world.true_windows(0.0) == []
+    assert bench.world.idle_power_w(11.01) == pytest.approx(12.0 * f.idle_a, rel=1e-3)
+
+
+def test_an_instant_has_its_own_noise() -> None:
+    bench = Bench.make(5, probe_slow_noise_a=0.0)
+    bench.world.set_supply(0.0, 12.0, 2.0, True)
+    t = 4.0 + 4e-6 * np.arange(50_000)
+    whole = bench.world.analog_v(1, t, 4e-6)
+    np.testing.assert_array_equal(bench.world.analog_v(1, t[::5], 4e-6), whole[::5])
+    noise = whole / 0.1 - (whole / 0.1).mean()
+    assert np.std(noise[1:] * noise[:-1]) == pytest.approx(np.var(noise), rel=0.1)
+    assert abs(np.mean(noise[1:] * noise[:-1])) < 0.05 * np.var(noise)

@@ -1,0 +1,93 @@
+"""Signals: one orderly interruption, held back while something must not be cut in two."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.sweeps import ROOT
+
+HEAD = """
+import os, signal, sys, threading, time
+import numpy
+numpy.ones((300, 300)) @ numpy.ones((300, 300))          # a numerical library's threads take signals too
+threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+from instruments.interrupts import stop_on_signals, undisturbed
+stop_on_signals()
+"""
+
+
+def run_and_signal(body: str, *numbers: signal.Signals) -> str:
+    """Run a script, send it signals once it says `now`, and give the rest of what it says."""
+    with subprocess.Popen([sys.executable, "-c", HEAD + body], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.02)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    return rest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_block_is_finished_before_the_interruption(number: signal.Signals) -> None:
+    said = run_and_signal(
+        """
+try:
+    with undisturbed():
+        with undisturbed():
+            print('now', flush=True)
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                pass
+        print('inner done', flush=True)
+    print('never', flush=True)
+except KeyboardInterrupt:
+    print('interrupted', flush=True)
+""",
+        number, number, signal.SIGTERM,
+    )  # fmt: skip
+    assert said.split("\n") == ["inner done", "interrupted", ""]
+
+
+def test_a_second_signal_does_not_disturb_the_way_out() -> None:
+    said = run_and_signal(
+        """
+try:
+    print('now', flush=True)
+    time.sleep(10)
+except KeyboardInterrupt:
+    time.sleep(0.2)
+    print('cleaned up', flush=True)
+""",
+        signal.SIGINT, signal.SIGINT, signal.SIGTERM,
+    )  # fmt: skip
+    assert said == "cleaned up\n"
+
+
+def test_the_output_goes_off_although_a_signal_comes_meanwhile() -> None:
+    said = run_and_signal(
+        """
+from instruments.bench import _safe_exit
+class Supply:
+    def safe_off(self):
+        print('now', flush=True)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+        print('off', flush=True)
+    def local(self):
+        return True
+try:
+    _safe_exit(Supply(), lambda text: print('ALARM', text))(None, None, None)
+except KeyboardInterrupt:
+    print('interrupted', flush=True)
+""",
+        signal.SIGTERM,
+    )
+    assert said == "off\ninterrupted\n"
