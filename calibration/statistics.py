@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 BLOCKS = 40
 """Blocks into which a record is cut to judge its noise: of a 2 s record, 50 ms each."""
 

@@ -107,13 +107,9 @@ def _identities(bench: Bench, findings: _Findings) -> None:
     for name, identity in bench.identities.items():
         findings.add(True, f"{name} identity", identity)
     findings.add(None, "scope options", ", ".join(bench.scope.options()) or "none")
-    leftovers = bench.scope.errors()
-    findings.add(
-        not leftovers,
-        "scope error queue",
-        "; ".join(map(str, leftovers)) or "empty",
-        "they were left by somebody else and are read away now",
-    )
+    for name, entries in bench.leftovers.items():
+        advice = "somebody else left them; they are read away now"
+        findings.add(not entries, f"{name} error queue", "; ".join(entries) or "empty", advice)
 
 
 def _latencies(bench: Bench, findings: _Findings) -> None:

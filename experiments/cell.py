@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.energy import Measured
 from experiments.plan import Cell
-from experiments.station import POINTS, PRE_TRIGGER, Rejected, Station
+from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, Rejected, Station
 from experiments.traces import CAPTURE, CaptureRow, Reading
 from instruments.dut import Done, Dut, DutRefusedError, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError, LinkError
@@ -150,12 +150,16 @@ class CellWork:
         self._journal(cell, "running")
         slack_s = 3.0 + self.station.window_s
         try:
-            readings = self._read_supply(slack_s) if read_supply else []
-            self._await_record(dut, slack_s)
-        except CaptureError as error:
-            scope.stop()
-            raise Rejected(self._why_no_record(dut, error)) from error
-        capture = scope.fetch(list(self.station.sources.values()), points=POINTS)
+            try:
+                readings = self._read_supply(slack_s) if read_supply else []
+                self._await_record(dut, slack_s)
+            except CaptureError as error:
+                scope.stop()
+                raise Rejected(self._why_no_record(dut, error)) from error
+            capture = scope.fetch(list(self.station.sources.values()), points=POINTS, deadline_s=FETCH_S)
+        except InstrumentError:
+            self._let_end(dut, slack_s)
+            raise
         self._journal(cell, "fetched")
         row = CaptureRow(
             kind,
@@ -192,6 +196,14 @@ class CellWork:
                 f"the voltage was {volts:.3g} V during the run, not {facts.voltage_v:g} V: "
                 "check the supply's mode and wiring.voltage"
             )
+
+    def _let_end(self, dut: Dut, within_s: float) -> None:
+        """Take the device out of a run whose record is lost: in a run it accepts nothing else."""
+        try:
+            dut.wait_done(deadline_s=within_s)
+        except DutError as error:
+            _log.warning("the device is started anew: %s", error)
+            self.bench.stop_dut()
 
     def _journal(self, cell: Cell | None, state: str) -> None:
         if cell is not None:

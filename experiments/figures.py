@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def colour_of(network: str, outcome: Outcome) -> str:
 
 
 def _axes(title: str, ylabel: str) -> tuple[Any, Any]:
+    os.environ["MPLBACKEND"] = "agg"  # a name that matplotlib does not know would stop its import
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
@@ -85,7 +86,7 @@ def power_vs_batch(outcome: Outcome) -> Any:
                 linewidth=1.3,
             )
     _batch_axis(axes, outcome)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
     if idle:
         axes.text(
             0.99, 0.02, f"idle, subtracted: {np.mean(idle):.3f} W", transform=axes.transAxes, ha="right", fontsize=9
@@ -102,7 +103,7 @@ def energy_vs_batch(outcome: Outcome) -> Any:
             batches, values, halves = _series(outcome, network, quantity)
             if batches:
                 axes.errorbar(
-                    np.array(batches) * _dodge(outcome, network),
+                    np.array(batches) * _dodge(outcome, network) * (1.0 if label else 1.02),
                     values,
                     halves,
                     label=label,
@@ -133,8 +134,8 @@ def waveform(time_s: NDArray[np.float64], current_a: NDArray[np.float64], gate: 
     axes.plot(t, blocks.mean(axis=1), color="#08519c", linewidth=0.9, label="mean")
     inside = np.flatnonzero(gate)
     if inside.size:
-        axes.axvspan(time_s[inside[0]], time_s[inside[-1]], color="0.9", zorder=0, label="gate high")
-    axes.legend(frameon=False, fontsize=9, loc="center right")
+        axes.axvspan(time_s[inside[0]], time_s[inside[-1]], color="#fde9c9", zorder=0, label="gate high")
+    axes.legend(fontsize=9, loc="center right", framealpha=1.0)
     axes.set_xlim(t[0], t[-1])
     return figure
 
@@ -147,8 +148,3 @@ def png(figure: Any, dpi: int = 130) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def write_png(figure: Any, path: Path) -> None:
-    """Write a figure to a PNG file."""
-    path.write_bytes(png(figure))

@@ -17,6 +17,7 @@ import numpy as np
 from instruments.errors import ConfigError
 
 MAX_BATCH = 65536
+MAX_CELLS = 100_000
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,11 @@ def make_plan(networks: Sequence[str], batches: Sequence[int], repeats: int, win
         raise ConfigError(f"repeats {repeats} measures nothing: give 1 or more")
     if not 0.02 <= window_s <= 500.0:
         raise ConfigError(f"window {window_s:g} s: the timebase covers 0.02 s to 500 s; 2.0 is the usual choice")
-    if seed < 0:
-        raise ConfigError(f"seed {seed} is negative: give 0 or more")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed {seed}: give 0 to 2^63 - 1")
+    count = len(networks) * len(batches) * repeats
+    if count > MAX_CELLS:
+        raise ConfigError(f"{count} cells are more than {MAX_CELLS}: lower --repeats")
     rng = np.random.default_rng(seed)
     pairs = [(network, batch) for network in networks for batch in batches]
     cells: list[Cell] = []

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import run
+from experiments.command import complain, run, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from experiments.plan import Plan
     from experiments.progress import Progress
-    from experiments.traces import TraceReader, TraceWriter
+    from experiments.traces import TraceWriter
     from instruments.bench import Bench
     from instruments.lab import Lab
 
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "--networks",
         default=DEFAULT_NETWORKS,
         metavar="A,B",
-        help=f"networks, or 'paper' for all 14 (default: {DEFAULT_NETWORKS})",
+        help=f"networks, 'paper' for all 14, or busy:MS, a load of MS ms a batch (default: {DEFAULT_NETWORKS})",
     )
     p.add_argument(
         "--batches", default=DEFAULT_BATCHES, metavar="1,2,4", help=f"batch sizes (default: {DEFAULT_BATCHES})"
@@ -69,21 +70,26 @@ def main(argv: list[str] | None = None) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from experiments.plan import make_plan
     from experiments.progress import shown
+    from experiments.report import conclude
+    from experiments.station import check_without_instruments
     from experiments.traces import TraceReader, TraceWriter, check_writable
     from instruments import lab as lab_yaml
     from instruments.bench import open_bench, open_transcript
     from instruments.errors import BenchError, ConfigError
+    from instruments.interrupts import Interrupted
 
     lab_text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(lab_text, name=str(args.lab))
     seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
     plan = make_plan(_networks(args.networks), _batches(args.batches), args.repeats, args.window, seed)
+    check_without_instruments(lab)
     if args.dry_run:
-        _print_plan(plan, lab)
+        if not args.quiet:
+            say(_plan_text(plan, lab))
         return 0
     out: Path = args.out if args.out is not None else Path("runs") / _utc("%Y%m%dT%H%M%SZ")
     trace = out / "trace.h5"
-    if trace.exists():
+    if os.path.exists(trace):
         raise ConfigError(f"{out} already holds a run (trace.h5): name another folder with --out")
     check_writable(out)
     failure: BenchError | None = None
@@ -96,7 +102,7 @@ def _sweep(args: argparse.Namespace) -> int:
                 texts = _provenance(bench, lab_text)
                 with TraceWriter.create(trace, plan, source=bench.source, texts=texts) as writer:
                     _measure(bench, writer, plan, progress)
-        except KeyboardInterrupt:
+        except Interrupted:
             if trace.exists():
                 progress.say(f"what was measured is in {trace}: python -m experiments.replay {trace}")
             raise
@@ -105,9 +111,13 @@ def _sweep(args: argparse.Namespace) -> int:
     if failure is not None:
         if not trace.exists():
             raise failure
-        print(f"error: {failure}", file=sys.stderr)
-    with TraceReader(trace) as reader:
-        code = _conclude(reader, out, quiet=args.quiet)
+        complain(f"error: {failure}")
+    try:
+        with TraceReader(trace) as reader:
+            code = conclude(reader, out, quiet=args.quiet)
+    except Interrupted:
+        complain(f"everything is in {trace}: python -m experiments.replay {trace}")
+        raise
     return code if failure is None else failure.exit_code
 
 
@@ -144,6 +154,9 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
         except (Rejected, InstrumentError) as error:
             progress.say(f"{step}: {error}")
 
+    for name, entries in bench.leftovers.items():
+        if entries:
+            progress.say(f"{name}: somebody left in its error queue: {'; '.join(entries)}")
     with undisturbed():
         writer.blob("scope_setup_before", bench.scope_setup_before)
     settings = station.set_up_scope()
@@ -173,18 +186,6 @@ def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) 
     attempt("zero again, output off", lambda: work.steady("zero"))
     with undisturbed():
         writer.complete()
-
-
-def _conclude(reader: TraceReader, out: Path, *, quiet: bool) -> int:
-    """Reduce the file, write every output, print the table; 1 when a cell has no result."""
-    from experiments.reduction import reduce_run
-    from experiments.report import closing_text, write_outputs
-
-    outcome = reduce_run(reader)
-    write_outputs(reader, outcome, out)
-    if not quiet:
-        print(closing_text(outcome, out))
-    return 1 if outcome.rejected or outcome.missing else 0
 
 
 def _networks(text: str) -> list[str]:
@@ -224,12 +225,14 @@ def _batches(text: str) -> list[int]:
         raise ConfigError(f"--batches {text!r}: whole numbers with commas between are expected, as 1,2,4,8") from error
 
 
-def _print_plan(plan: Plan, lab: Lab) -> None:
-    print(f"bench: {lab.bench} ({'simulated' if lab.simulation else 'measured'})")
-    print(f"supply: {lab.supply.voltage_v:g} V, limit {lab.supply.current_limit_a:g} A, OVP {lab.supply.ovp_v:g} V")
-    print(f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:")
-    for cell in plan.cells:
-        print(f"{cell.position + 1:4d}  {cell.label}")
+def _plan_text(plan: Plan, lab: Lab) -> str:
+    lines = [
+        f"bench: {lab.bench} ({'simulated' if lab.simulation else 'measured'})",
+        f"supply: {lab.supply.voltage_v:g} V, limit {lab.supply.current_limit_a:g} A, OVP {lab.supply.ovp_v:g} V",
+        f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:",
+        *(f"{cell.position + 1:4d}  {cell.label}" for cell in plan.cells),
+    ]
+    return "\n".join(lines)
 
 
 def _environment() -> dict[str, str]:

@@ -51,10 +51,17 @@ class Progress:
         )
 
 
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def shown(total: int, *, quiet: bool = False) -> Iterator[Progress]:
     """Give a Progress that suits where standard error goes."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not _is_terminal():
         yield Progress(total, quiet=quiet)
         return
     from rich.console import Console

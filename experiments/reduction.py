@@ -19,6 +19,7 @@ from experiments.energy import QUANTITIES, Measured, ReductionError, RowResult, 
 from experiments.plan import Plan
 from experiments.traces import Reading, TraceReader
 from instruments import lab as lab_yaml
+from instruments.errors import TraceError
 from instruments.lab import Lab
 
 COLUMNS = (
@@ -62,6 +63,11 @@ class Outcome:
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def whole(self) -> bool:
+        """Whether every cell of the plan has its result."""
+        return not self.rejected and not self.missing and all(row is not None for row in self.rows)
+
+    @property
     def pairs(self) -> list[tuple[str, int]]:
         """Network and batch of each row."""
         return [(network, batch) for network in self.plan.networks for batch in self.plan.batches]
@@ -102,7 +108,7 @@ def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> 
             lab.probe.drift_u_a / lab.probe.turns,
             lab.probe.drift_unbracketed_u_a / lab.probe.turns,
             lab.supply.output_off_residual_a,
-            lab.supply.lead_resistance_ohm if local else 0.0,
+            lab.supply.lead_resistance_ohm or 0.0 if local else 0.0,
             lab.supply.lead_resistance_u_ohm if local else 0.0,
             lab.probe.linearity,
         ),
@@ -112,8 +118,18 @@ def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> 
 def reduce_run(reader: TraceReader) -> Outcome:
     """Compute every result of a run from its file alone.
 
-    Raises TraceError or ConfigError when the file does not hold what is needed.
+    Raises TraceError when the file does not hold what is needed.
     """
+    try:
+        return _reduce(reader)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise TraceError(
+            f"{reader.path}: the file is damaged: {type(error).__name__}: {str(error)[:200]}; "
+            "what h5dump can read of it is still good"
+        ) from error
+
+
+def _reduce(reader: TraceReader) -> Outcome:
     lab = lab_yaml.parse(reader.text("lab_yaml"), name=f"{reader.path}:/provenance/lab_yaml")
     plan = reader.plan
     roles = wires(lab)
@@ -123,6 +139,11 @@ def reduce_run(reader: TraceReader) -> Outcome:
     notes: list[str] = []
     for data in reader.data():
         label = _label(data.network, data.batch, data.repeat)
+        if data.images is not None and data.images != (data.batches or 0) * data.batch:
+            raise TraceError(
+                f"{reader.path}: /captures row {data.index} is damaged: {data.images} images are not "
+                f"{data.batches} batches of {data.batch}"
+            )
         try:
             measured = measure(data, roles)
         except ReductionError as error:

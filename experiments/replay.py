@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -29,18 +30,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from experiments.reduction import reduce_run
-    from experiments.report import closing_text, write_outputs
+    from experiments.report import conclude
     from experiments.traces import TraceReader, check_writable
+    from instruments.errors import ConfigError
 
     out: Path = args.out if args.out is not None else args.trace.parent / "replay"
     with TraceReader(args.trace) as reader:
-        outcome = reduce_run(reader)
         check_writable(out)
-        write_outputs(reader, outcome, out, replayed=True)
-    if not args.quiet:
-        print(closing_text(outcome, out, replayed=True))
-    return 1 if outcome.rejected or outcome.missing else 0
+        if os.path.exists(out / "trace.h5"):
+            raise ConfigError(f"{out} holds a run of its own: name another folder with --out")
+        return conclude(reader, out, quiet=args.quiet, replayed=True)
 
 
 if __name__ == "__main__":

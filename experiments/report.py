@@ -11,16 +11,17 @@ from typing import Any
 
 from calibration.budget import Budget
 from experiments import figures
+from experiments.command import complain, say
 from experiments.energy import CaptureData, RowResult
-from experiments.reduction import Outcome, source_text, wires, write_csv
+from experiments.reduction import Outcome, reduce_run, source_text, wires, write_csv
 from experiments.traces import TraceReader
 
 SHOWN = (
-    ("time_per_image_s", "time/image", "ms", 1e3),
+    ("time_per_image_s", "time", "ms/image", 1e3),
     ("power_w", "power", "W", 1.0),
     ("net_power_w", "net power", "W", 1.0),
-    ("energy_per_image_j", "energy/image", "mJ", 1e3),
-    ("net_energy_per_image_j", "net energy/image", "mJ", 1e3),
+    ("energy_per_image_j", "energy", "mJ/image", 1e3),
+    ("net_energy_per_image_j", "net energy", "mJ/image", 1e3),
 )
 
 
@@ -41,7 +42,7 @@ def table(outcome: Outcome, *, replayed: bool = False) -> list[list[str]]:
     """Rows of text, the header first: what the terminal and the report show."""
     header = ["network", "batch", "n", *(f"{label} [{unit}]" for _, label, unit, _ in SHOWN), "source"]
     if outcome.source == "simulated":
-        header.insert(-1, "true energy [mJ]")
+        header.insert(-1, "truth [mJ/image]")
     lines = [header]
     for (network, batch), row in zip(outcome.pairs, outcome.rows, strict=True):
         if row is None:
@@ -60,9 +61,28 @@ def _shown(row: RowResult, quantity: str, factor: float) -> str:
 
 
 def plain_table(lines: Sequence[Sequence[str]]) -> str:
-    """Align a table's columns with spaces."""
+    """Align a table's columns with spaces; a unit in brackets goes below its name, which saves width."""
+    names = [cell.partition(" [") for cell in lines[0]]
+    lines = [[n for n, _, _ in names], [f"[{unit}" if unit else "" for _, _, unit in names], *lines[1:]]
+    if not any(lines[1]):
+        del lines[1]
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = False) -> int:
+    """Reduce a file, write every output, print the table; 1 when a cell has no result.
+
+    Where nothing else may be printed, what has no result still is, on standard error.
+    """
+    outcome = reduce_run(reader)
+    write_outputs(reader, outcome, out, replayed=replayed)
+    if quiet:
+        for r in outcome.rejected:
+            complain(f"rejected: {r.label}: {r.reason}")
+    else:
+        say(closing_text(outcome, out, replayed=replayed))
+    return 0 if outcome.whole else 1
 
 
 def closing_text(outcome: Outcome, out: Path, *, replayed: bool = False) -> str:
@@ -72,7 +92,8 @@ def closing_text(outcome: Outcome, out: Path, *, replayed: bool = False) -> str:
     if outcome.rejected:
         lines.append(f"{len(outcome.rejected)} rejected:")
         lines += [f"  {r.label}: {r.reason}" for r in outcome.rejected]
-    lines.append(f"written to {out}: " + ", ".join(OUTPUTS))
+    names = OUTPUTS if replayed else ("trace.h5", *OUTPUTS)
+    lines.append(f"written to {out}: " + ", ".join(names))
     return "\n".join(lines)
 
 
@@ -97,7 +118,7 @@ table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-num
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e5e5e5;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
 thead th{border-bottom:2px solid #999;white-space:normal}
-.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.facts th,.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}
 img{max-width:100%;height:auto}
 .source{background:#fff3cd;border:1px solid #e0c56e;border-radius:.3rem;padding:.1rem .5rem;font-weight:600}
@@ -124,11 +145,14 @@ def _html(reader: TraceReader, outcome: Outcome, power: bytes, energy: bytes, re
         "<h2>Results</h2><p>Each value with the half-width U of its 95 % interval.</p><div class='scroll'>",
         _html_table(table(outcome, replayed=replayed)),
         "</div>",
-        "<h2>Net power against batch size</h2>",
-        _image(power, "net power against batch size"),
-        "<h2>Energy per image against batch size</h2>",
-        _image(energy, "energy per image against batch size"),
     ]
+    if any(row is not None for row in outcome.rows):
+        parts += [
+            "<h2>Net power against batch size</h2>",
+            _image(power, "net power against batch size"),
+            "<h2>Energy per image against batch size</h2>",
+            _image(energy, "energy per image against batch size"),
+        ]
     picture = _waveform(reader, outcome)
     if picture:
         parts += ["<h2>One capture</h2>", _image(picture, "current during one measured loop")]
@@ -136,7 +160,8 @@ def _html(reader: TraceReader, outcome: Outcome, power: bytes, energy: bytes, re
     parts += ["<h2>Calibration of this run</h2>", _calibration(outcome)]
     parts.append("<h2>Rejected</h2>")
     if outcome.rejected:
-        parts.append(_html_table([["what", "reason"], *([r.label, r.reason] for r in outcome.rejected)]))
+        rejected = [["what", "reason"], *([r.label, r.reason] for r in outcome.rejected)]
+        parts.append(_html_table(rejected, "facts"))
     else:
         parts.append("<p>Nothing was rejected.</p>")
     parts += ["<h2>Provenance</h2>", *_provenance(reader, outcome), "</body></html>"]
@@ -155,18 +180,22 @@ def _in_words(outcome: Outcome) -> str:
         f"{kind}{len(rows)} of {len(outcome.rows)} combinations of network and batch gave a result. "
         f"Least energy per image: {best.network} at batch {best.batch}, {_joules(best)}; "
         f"most: {worst.network} at batch {worst.batch}, {_joules(worst)}. "
-        f"Median relative U: {relative[len(relative) // 2] * 100:.2g} %."
+        f"Median relative U: {_percent(relative[len(relative) // 2])}."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2g} %" if share < 0.995 else f"{share * 100:.0f} %"
 
 
 def _joules(row: RowResult) -> str:
     return f"{_shown(row, 'energy_per_image_j', 1e3)} mJ"
 
 
-def _html_table(lines: Sequence[Sequence[str]]) -> str:
+def _html_table(lines: Sequence[Sequence[str]], style: str = "") -> str:
     head = "".join(f"<th>{html.escape(c)}</th>" for c in lines[0])
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in line) + "</tr>" for line in lines[1:])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table class='{style}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _image(data: bytes, text: str) -> str:
@@ -200,7 +229,7 @@ def budget_lines(budget: Budget, factor: float = 1.0, unit: str | None = None) -
             ]
         )
     lines.append(["combined", "", "", f"{budget.u * factor:.3g}", _dof(budget), ""])
-    lines.append([f"U (95 %), k = {budget.coverage_factor():.3g}", "", "", f"{budget.expanded() * factor:.3g}", "", ""])
+    lines.append([f"U (95 %), k = {budget.coverage_factor():.3g}", "", "", f"{budget.expanded() * factor:.4g}", "", ""])
     return lines
 
 
@@ -245,7 +274,7 @@ def _provenance(reader: TraceReader, outcome: Outcome) -> list[str]:
     for group in ("instruments", "environment"):
         facts += [[f"{group}: {k}", _flat(v)] for k, v in reader.json(group).items()]
     return [
-        _html_table(facts),
+        _html_table(facts, "facts"),
         f"<p>Recompute from the trace file alone: <code>{e(again)}</code></p>",
         f"<details><summary>lab.yaml as it was read</summary><pre>{e(reader.text('lab_yaml'))}</pre></details>",
         f"<p>Seed {outcome.plan.seed}; window {outcome.plan.window_s:g} s; {outcome.plan.repeats} repeats.</p>",

@@ -15,9 +15,10 @@ from experiments.energy import CaptureData, Measured, ReductionError, measure, r
 from experiments.plan import Plan
 from experiments.reduction import find_calibration, wires
 from experiments.traces import CaptureRow, Reading, TraceWriter
-from instruments.bench import Bench
+from instruments.bench import Bench, load_drivers, supply_limits
 from instruments.dut import Dut
-from instruments.errors import CaptureError, DutError, InstrumentError
+from instruments.e3645a import check_set_points
+from instruments.errors import CaptureError, ConfigError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, next_full_scale, plan_acquisition
@@ -26,6 +27,9 @@ from instruments.waveform import Capture
 
 POINTS = 100_000
 """Points asked of the oscilloscope for each record; what came is in the preamble."""
+
+FETCH_S = 15.0
+"""Longest that the transfer of one capture may take."""
 
 USUAL_RATE_HZ = 50_000.0
 """The paper's sampling rate."""
@@ -88,32 +92,14 @@ class Station:
         Returns the settings as the oscilloscope reports them.
         """
         scope, w = self.bench.scope, self.lab.wiring
-        probe = Probe1146B(self.lab.probe.range_v_per_a, self.lab.probe.turns, -1 if self.lab.probe.reversed else 1)
+        current, voltage = channel_settings(self.lab)
+        self.bench.scope_changed = True
         scope.stop()
         for n in range(1, 5):
             if n not in (w.current.channel, w.voltage.channel):
                 scope.switch_off_channel(n)
-        scope.configure_channel(
-            w.current.channel,
-            ChannelSettings(
-                full_scale=next_full_scale(w.current.high_a - w.current.low_a, probe.probe_ratio),
-                offset=(w.current.high_a + w.current.low_a) / 2,
-                units="A",
-                probe_ratio=probe.probe_ratio,
-                invert=probe.invert,
-                label="CURRENT",
-            ),
-        )
-        scope.configure_channel(
-            w.voltage.channel,
-            ChannelSettings(
-                full_scale=next_full_scale(w.voltage.high_v - w.voltage.low_v, w.voltage.probe_ratio),
-                offset=(w.voltage.high_v + w.voltage.low_v) / 2,
-                units="V",
-                probe_ratio=w.voltage.probe_ratio,
-                label="VOLTAGE",
-            ),
-        )
+        scope.configure_channel(w.current.channel, current)
+        scope.configure_channel(w.voltage.channel, voltage)
         scope.configure_digital((w.gate.digital, w.batch.digital), w.marker_threshold_v)
         scope.configure_acquisition("HRES")
         scope.configure_trigger(EdgeTrigger(source=f"DIG{w.gate.digital}", slope="POS", sweep="NORM"))
@@ -232,7 +218,7 @@ class Station:
         scope.arm(deadline_s=self.arm_deadline_s)
         scope.force_trigger()
         scope.wait_done(deadline_s=self.window_s + 5.0)
-        capture = scope.fetch(list(self.sources.values()), points=POINTS)
+        capture = scope.fetch(list(self.sources.values()), points=POINTS, deadline_s=FETCH_S)
         row = CaptureRow(kind, host_s=host_s, utc_s=utc_s, window_asked_s=self.window_s)
         return self.commit(row, capture, ())
 
@@ -286,3 +272,46 @@ class Station:
             row.true_energy_j,
             row.true_idle_power_w,
         )
+
+
+def channel_settings(lab: Lab) -> tuple[ChannelSettings, ChannelSettings]:
+    """Settings of the current's and the voltage's channel. Raises ConfigError naming the line of lab.yaml."""
+    probe = Probe1146B(lab.probe.range_v_per_a, lab.probe.turns, -1 if lab.probe.reversed else 1)
+    c, v = lab.wiring.current, lab.wiring.voltage
+    try:
+        current = ChannelSettings(
+            full_scale=next_full_scale(c.high_a - c.low_a, probe.probe_ratio),
+            offset=(c.high_a + c.low_a) / 2,
+            units="A",
+            probe_ratio=probe.probe_ratio,
+            invert=probe.invert,
+            label="CURRENT",
+        )
+    except ConfigError as error:
+        raise ConfigError(f"wiring.current: {error}") from error
+    if max(abs(c.low_a), abs(c.high_a)) > probe.peak_current_a:
+        raise ConfigError(
+            f"wiring.current: the span reaches beyond the {probe.peak_current_a:g} A that the probe shows at "
+            f"{lab.probe.range_v_per_a:g} V/A with {lab.probe.turns} turn(s)"
+        )
+    try:
+        voltage = ChannelSettings(
+            full_scale=next_full_scale(v.high_v - v.low_v, v.probe_ratio),
+            offset=(v.high_v + v.low_v) / 2,
+            units="V",
+            probe_ratio=v.probe_ratio,
+            label="VOLTAGE",
+        )
+    except ConfigError as error:
+        raise ConfigError(f"wiring.voltage: {error}") from error
+    return current, voltage
+
+
+def check_without_instruments(lab: Lab) -> None:
+    """Find the mistakes of a lab.yaml that need no instrument to be found. Raises ConfigError."""
+    channel_settings(lab)
+    load_drivers(lab)
+    facts, limits = lab.supply, supply_limits(lab)
+    check_set_points("supply", facts.range, limits, facts.voltage_v, facts.current_limit_a)
+    if facts.ovp_v > limits.ovp_v:
+        raise ConfigError(f"supply: ovp_v {facts.ovp_v:g} is above the {limits.ovp_v:g} V that it can be set to")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from instruments.dut import Dut
-from instruments.e3645a import E3645A, SupplyLimits
-from instruments.errors import BenchError, ConfigError, IdentityError
+from instruments.e3645a import E3645A, OVP_LIMIT_V, SupplyLimits
+from instruments.errors import BenchError, ConfigError, IdentityError, LinkError, ProtocolError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
-from instruments.link import Link, Transcript
+from instruments.link import Link, Transcript, check_library
 from instruments.mso_x2024a import MsoX2024A
 from instruments.simulated_bench import SimulatedBench, wanted
 
@@ -28,14 +28,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Bench:
-    """An open bench. `simulated` is None where the instruments are real."""
+    """An open bench.
+
+    `simulated` is None where the instruments are real; `leftovers` are the errors that somebody else left
+    in the instruments' queues; whoever changes the oscilloscope says so in `scope_changed`.
+    """
 
     lab: Lab
     scope: MsoX2024A
     supply: E3645A
     simulated: SimulatedBench | None
     identities: dict[str, str]
+    leftovers: dict[str, list[str]]
     scope_setup_before: bytes = field(repr=False)
+    scope_changed: bool = False
     dut: Dut | None = None
 
     @property
@@ -82,19 +88,22 @@ def open_bench(
     `seed` draws the errors of a simulated bench. `alarm` is told when the output could not be verified
     to be off. Raises LinkError, IdentityError, ConfigError; nothing has been changed by then.
     """
+    scope_driver, supply_driver = load_drivers(lab)
+    check_library(lab.visa)
     with contextlib.ExitStack() as stack:
         simulated = _simulated(lab, lab_path, seed, stack)
         scope_link = _link("scope", lab, simulated, stack, transcript)
-        scope: MsoX2024A = _driver(lab.scope.driver)(scope_link)
+        scope: MsoX2024A = scope_driver(scope_link)
         identities = {"scope": _identify("scope", scope, lab.scope.model, lab.scope.serial)}
-        before = scope.setup()
-        stack.callback(_leave_scope, scope, before)
+        bench: Bench | None = None
+        stack.callback(lambda: _leave_scope(bench))
         supply_link = _link("supply", lab, simulated, stack, transcript)
-        limits = SupplyLimits(voltage_v=lab.supply.limits.voltage_v, current_a=lab.supply.limits.current_a)
-        supply: E3645A = _driver(lab.supply.driver)(supply_link, limits=limits)
+        limits = supply_limits(lab)
+        supply: E3645A = supply_driver(supply_link, limits=limits)
         identities["supply"] = _identify("supply", supply, lab.supply.model, lab.supply.serial)
         stack.push(_safe_exit(supply, alarm))
-        bench = Bench(lab, scope, supply, simulated, identities, before)
+        leftovers = {"scope": [str(e) for e in scope.errors()], "supply": [str(e) for e in supply.errors()]}
+        bench = Bench(lab, scope, supply, simulated, identities, leftovers, scope.setup())
         stack.callback(_quietly, bench.stop_dut)
         yield bench
 
@@ -129,18 +138,40 @@ def _link(
     return link
 
 
-def _driver(path: str) -> Any:
-    """Import the driver class that lab.yaml names."""
-    module_name, _, class_name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"driver {path!r} cannot be imported ({error}); write module:Class") from error
+def supply_limits(lab: Lab) -> SupplyLimits:
+    """What may be asked of the supply on this bench."""
+    facts = lab.supply
+    return SupplyLimits(facts.limits.voltage_v, facts.limits.current_a, min(facts.most_ovp_v, OVP_LIMIT_V))
+
+
+def load_drivers(lab: Lab) -> tuple[Any, Any]:
+    """Import the driver classes that lab.yaml names. Raises ConfigError for what is no such driver."""
+    wanted_methods = {"scope": ("arm", "fetch", "setup", "configure_timebase"), "supply": ("safe_off", "set_voltage")}
+    found = []
+    for name, path in (("scope", lab.scope.driver), ("supply", lab.supply.driver)):
+        module_name, _, class_name = path.partition(":")
+        try:
+            driver = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"{name}.driver {path!r} cannot be imported ({error}); write module:Class") from error
+        if not isinstance(driver, type) or not all(hasattr(driver, method) for method in wanted_methods[name]):
+            raise ConfigError(f"{name}.driver {path!r} is no driver of a {name}")
+        found.append(driver)
+    return found[0], found[1]
 
 
 def _identify(name: str, instrument: Any, model: str, serial: str) -> str:
     """Refuse any instrument but the one that lab.yaml names; returns its *IDN? as text."""
-    found = instrument.identity()
+    try:
+        found = instrument.identity()
+    except (LinkError, ProtocolError) as error:
+        raise LinkError(
+            f"does not say who it is ({error.message}); a {model} was expected: check that the address is the "
+            "instrument's, that it is switched on, and that no other program talks to it",
+            instrument=name,
+            resource=instrument.link.resource,
+            command="*IDN?",
+        ) from error
     if (found.model, found.serial) != (model, serial):
         raise IdentityError(
             f"{model} with serial {serial} (lab.yaml, {name})",
@@ -166,12 +197,14 @@ def open_transcript(path: Path, lab: Lab) -> Transcript:
         raise ConfigError(f"--transcript {path}: cannot be written ({error.strerror})") from error
 
 
-def _leave_scope(scope: MsoX2024A, before: bytes) -> None:
+def _leave_scope(bench: Bench | None) -> None:
     """Put the oscilloscope back as it was found; a failure is logged, since data and output are safe by then."""
+    if bench is None or not bench.scope_changed:
+        return
     with undisturbed():
         try:
-            scope.stop()
-            scope.restore(before)
+            bench.scope.stop()
+            bench.scope.restore(bench.scope_setup_before)
         except BenchError as error:
             _log.warning("the oscilloscope's settings could not be put back: %s", error)
 

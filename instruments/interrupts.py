@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one orderly KeyboardInterrupt, and code that they must not cut in two."""
+"""Ctrl-C, SIGTERM and SIGHUP as one orderly interruption, and code that they must not cut in two."""
 
 from __future__ import annotations
 
@@ -12,22 +12,37 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _depth = 0
 _held = False
+_stopping = False
+
+
+class Interrupted(BaseException):
+    """The user or the system wants the program to end.
+
+    Not a KeyboardInterrupt: from within an import that one makes Python end by a signal, whatever is
+    returned.
+    """
 
 
 def stop_on_signals() -> None:
-    """Turn the first of the signals into KeyboardInterrupt; later ones are ignored while the program ends."""
+    """Turn the first of the signals into Interrupted; later ones change nothing while the program ends."""
     for number in _SIGNALS:
         signal.signal(number, _stop)
 
 
+def stopping() -> bool:
+    """Whether a signal has come."""
+    return _stopping
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _held
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+    global _held, _stopping
+    if _stopping:
+        return
+    _stopping = True
     if _depth:
         _held = True
     else:
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 @contextlib.contextmanager
@@ -48,4 +63,4 @@ def undisturbed() -> Iterator[None]:
         _depth -= 1
         if _held and not _depth:
             _held = False
-            raise KeyboardInterrupt
+            raise Interrupted

@@ -12,13 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from instruments.errors import ConfigError
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+TimeConstant = Annotated[float, Field(ge=1e-6, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Signed = Annotated[float, Field(ge=-1e6, le=1e6)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
+MAX_BYTES = 200_000
+MAX_NODES = 5_000
+
+TRANSPORTS = {"scope": ("socket", "vxi11", "hislip"), "supply": ("prologix", "serial")}
+"""What `sim:` resources can stand for."""
 
 
 class _Facts(BaseModel):
@@ -42,9 +50,13 @@ class ScopeFacts(_Facts):
     resource: Resources
     model: Text
     serial: Text
-    open_timeout_s: Positive = 12.0
-    timeout_s: Positive = 5.0
+    open_timeout_s: Seconds = 12.0
+    timeout_s: Seconds = 5.0
     memory_points: Annotated[int, Field(ge=1000)] = 1_000_000
+
+
+OVP_SHARE = 1.2
+"""Protection may be set to this share of the voltage limit where no limit of its own is given."""
 
 
 class SupplyLimitFacts(_Facts):
@@ -52,6 +64,7 @@ class SupplyLimitFacts(_Facts):
 
     voltage_v: Positive
     current_a: Positive
+    ovp_v: Positive | None = None
 
 
 class SupplyFacts(_Facts):
@@ -66,12 +79,17 @@ class SupplyFacts(_Facts):
     current_limit_a: Positive
     ovp_v: Positive
     sense: Literal["remote", "local"] = "remote"
-    lead_resistance_ohm: NonNegative = 0.0
+    lead_resistance_ohm: NonNegative | None = None
     lead_resistance_u_ohm: NonNegative = 0.0
     output_off_residual_a: NonNegative = 1.0e-3
     limits: SupplyLimitFacts
-    open_timeout_s: Positive = 12.0
-    timeout_s: Positive = 5.0
+    open_timeout_s: Seconds = 12.0
+    timeout_s: Seconds = 5.0
+
+    @property
+    def most_ovp_v(self) -> float:
+        """What the over-voltage protection may be set to on this bench."""
+        return self.limits.ovp_v if self.limits.ovp_v is not None else OVP_SHARE * self.limits.voltage_v
 
     @model_validator(mode="after")
     def _within_limits(self) -> SupplyFacts:
@@ -81,6 +99,12 @@ class SupplyFacts(_Facts):
         ):
             if asked > limit:
                 raise ValueError(f"{name} {asked:g} is above the limit {limit:g} of this bench: lower it")
+        if self.ovp_v > self.most_ovp_v:
+            raise ValueError(
+                f"ovp_v {self.ovp_v:g} is above the {self.most_ovp_v:g} of this bench: lower it, or give limits.ovp_v"
+            )
+        if self.sense == "local" and self.lead_resistance_ohm is None:
+            raise ValueError("sense is local: give lead_resistance_ohm (and its lead_resistance_u_ohm)")
         if self.ovp_v <= self.voltage_v:
             raise ValueError(f"ovp_v {self.ovp_v:g} would trip at voltage_v {self.voltage_v:g}: raise it")
         return self
@@ -109,8 +133,8 @@ class CurrentWiring(_Facts):
     """The channel that sees the clamp, and the span of current that it must show."""
 
     channel: Annotated[int, Field(ge=1, le=4)]
-    low_a: float
-    high_a: float
+    low_a: Signed
+    high_a: Signed
 
 
 class VoltageWiring(_Facts):
@@ -118,8 +142,8 @@ class VoltageWiring(_Facts):
 
     channel: Annotated[int, Field(ge=1, le=4)]
     probe_ratio: Positive = 10.0
-    low_v: float
-    high_v: float
+    low_v: Signed
+    high_v: Signed
 
 
 class DigitalWiring(_Facts):
@@ -147,8 +171,10 @@ class Wiring(_Facts):
             ("current", self.current.low_a, self.current.high_a),
             ("voltage", self.voltage.low_v, self.voltage.high_v),
         ):
-            if low >= high:
-                raise ValueError(f"{name}: the low end {low:g} is not below the high end {high:g}")
+            if not low < 0 < high:
+                raise ValueError(
+                    f"{name}: the span {low:g} to {high:g} must include 0 with some room below, where the zero is taken"
+                )
         return self
 
 
@@ -158,11 +184,11 @@ class DutFacts(_Facts):
     name: Text
     command: Annotated[list[Text], Field(min_length=1)]
     marker: Text = "none"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    boot_s: NonNegative = 0.0
-    rest_s: NonNegative = 0.15
-    start_timeout_s: Positive = 60.0
-    prepare_timeout_s: Positive = 120.0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    boot_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    rest_s: Annotated[float, Field(ge=0, le=3600)] = 0.15
+    start_timeout_s: Seconds = 60.0
+    prepare_timeout_s: Seconds = 120.0
 
 
 class PortFacts(_Facts):
@@ -199,21 +225,21 @@ class WorldFacts(_Facts):
     launch_a: NonNegative = 0.7
     launch_s: NonNegative = 0.4e-3
     tail_a: NonNegative = 0.03
-    tail_s: Positive = 0.03
-    settling_s: Positive = 2.0e-3
+    tail_s: TimeConstant = 0.03
+    settling_s: TimeConstant = 2.0e-3
     ripple_relative: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
     ripple_hz: Positive = 1400.0
     undervoltage_v: NonNegative = 5.0
     source_resistance_ohm: NonNegative = 1.5e-3
-    supply_settling_s: Positive = 0.02
+    supply_settling_s: TimeConstant = 0.02
     probe_gain_sd: NonNegative = 0.01
     probe_offset_limit_a: NonNegative = 0.04
     probe_drift_sd_a_per_s: NonNegative = 1.0e-5
     probe_wander_a: NonNegative = 3.0e-4
-    probe_wander_period_s: Positive = 300.0
+    probe_wander_period_s: TimeConstant = 300.0
     probe_noise_a: NonNegative = 0.03
     probe_slow_noise_a: NonNegative = 2.0e-3
-    probe_slow_noise_s: Positive = 5.0e-3
+    probe_slow_noise_s: TimeConstant = 5.0e-3
     voltage_gain_sd: NonNegative = 0.005
     voltage_offset_sd_v: NonNegative = 0.01
     voltage_noise_v: NonNegative = 2.0e-3
@@ -223,8 +249,8 @@ class WorldFacts(_Facts):
 class SimulationFacts(_Facts):
     """The simulated bench that `sim:` resources stand for."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    host: Literal["127.0.0.1", "localhost"] = "127.0.0.1"
     state_dir: Text | None = None
     ports: PortFacts = PortFacts()
     scope: SimulatedScopeFacts = SimulatedScopeFacts()
@@ -243,6 +269,25 @@ class Lab(_Facts):
     wiring: Wiring
     dut: DutFacts
     simulation: SimulationFacts | None = None
+
+    @model_validator(mode="after")
+    def _voltage_shown(self) -> Lab:
+        span = self.wiring.voltage
+        if self.supply.voltage_v >= span.high_v:
+            raise ValueError(
+                f"wiring.voltage.high_v {span.high_v:g} hides supply.voltage_v {self.supply.voltage_v:g}: raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known_transports(self) -> Lab:
+        for name, facts in (("scope", self.scope), ("supply", self.supply)):
+            for resource in facts.resource:
+                transport = resource.removeprefix("sim:")
+                if transport != resource and (transport not in TRANSPORTS[name] or len(facts.resource) > 1):
+                    known = " or ".join(f"sim:{t}" for t in TRANSPORTS[name])
+                    raise ValueError(f"{name}.resource {resource!r}: write {known}, alone")
+        return self
 
     @model_validator(mode="after")
     def _simulation_present(self) -> Lab:
@@ -275,18 +320,22 @@ def read_text(path: str | Path) -> str:
 
 def parse(text: str, name: str = "lab.yaml") -> Lab:
     """Check the text of a lab.yaml; `name` stands before the line in every complaint."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{name}: has {len(text)} characters, no bench file has more than {MAX_BYTES}")
     try:
         tree = YAML(typ="rt").load(text)
+        plain = _plain(tree, [MAX_NODES])
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{name}:{line}: is not valid YAML: {error.problem or error.context}") from error
-    except ValueError as error:
-        raise ConfigError(f"{name}: is not valid YAML: {error}") from error
+    except (YAMLError, ValueError, ArithmeticError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(f"{name}: is not valid YAML: {first}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{name}:1: a mapping with bench, scope, supply, ... was expected")
     try:
-        return Lab.model_validate(_plain(tree))
+        return Lab.model_validate(plain)
     except ValidationError as error:
         errors = error.errors()
         meant = {(*e["loc"][:-1], _nearest(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
@@ -294,12 +343,15 @@ def parse(text: str, name: str = "lab.yaml") -> Lab:
         raise ConfigError("\n".join(text for _, text in sorted(complaints))) from None
 
 
-def _plain(node: Any) -> Any:
-    """Strip ruamel's wrappers: strict types accept plain ones alone."""
+def _plain(node: Any, left: list[int]) -> Any:
+    """Strip ruamel's wrappers: strict types accept plain ones alone. `left` counts down against alias bombs."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"more than {MAX_NODES} entries, aliases counted each time")
     if isinstance(node, dict):
-        return {str(k): _plain(v) for k, v in node.items()}
+        return {str(k): _plain(v, left) for k, v in node.items()}
     if isinstance(node, list):
-        return [_plain(v) for v in node]
+        return [_plain(v, left) for v in node]
     if isinstance(node, bool) or node is None:
         return node
     for plain in (int, float, str):
@@ -309,7 +361,7 @@ def _plain(node: Any) -> Any:
 
 
 def _complaint(name: str, tree: Any, error: Any) -> tuple[int, str]:
-    path = [p for p in error["loc"] if not (isinstance(p, str) and "[" in p)]
+    path = [p for p in error["loc"] if not (isinstance(p, str) and p.startswith("function-"))]
     line = _line_of(tree, path)
     key = ".".join(str(p) for p in path) or "(top level)"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -320,7 +372,9 @@ def _complaint(name: str, tree: Any, error: Any) -> tuple[int, str]:
     elif error["type"] == "missing":
         message = "is missing; add it here"
     elif error["type"] not in ("value_error",):
-        message = f"{message[0].lower()}{message[1:]}, got {error['input']!r}"
+        message = f"{message[0].lower()}{message[1:]}, got {repr(error['input'])[:80]}"
+        if error["type"] == "string_type" and isinstance(error["input"], int | float):
+            message += "; put it in quotes"
     return line, f"{name}:{line}: {key}: {message}"
 
 

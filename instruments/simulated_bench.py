@@ -117,7 +117,16 @@ class SimulatedBench:
         return self.folder / RING_NAME
 
     def true_windows(self, after_s: float) -> list[dict[str, float]]:
-        """Every whole measured loop that began after a monotonic time, with its true energy (J)."""
+        """Every whole measured loop that began after a monotonic time, with its true energy (J).
+
+        Raises BenchError when the simulated bench does not answer.
+        """
+        try:
+            return self._true_windows(after_s)
+        except OSError as error:
+            raise BenchError(f"the simulated bench does not tell its truth: {error}") from error
+
+    def _true_windows(self, after_s: float) -> list[dict[str, float]]:
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(10.0)
             s.connect(str(self.folder / TRUTH_NAME))

@@ -1,9 +1,11 @@
-"""``python -m experiments.networks [--json]``: what the networks hold and cost, counted here, and cited accuracies."""
+"""What the networks hold and cost, counted here, and their cited accuracies: python -m experiments.networks."""
 
 import argparse
 import json
 import sys
 from typing import List, Optional
+
+from experiments.command import run, say
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -12,27 +14,27 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--json", action="store_true", help="a JSON list instead of a table")
     options = parser.parse_args(arguments)
 
+    return run(lambda: _show(options.json))
+
+
+def _show(as_json: bool) -> int:
     from experiments.networks import counting
 
     rows = counting.table()
-    if options.json:
-        print(json.dumps(rows, indent=2))
+    if as_json:
+        say(json.dumps(rows, indent=2))
         return 0
-    print(
-        "%-13s %5s %12s %9s %9s %11s %7s" % ("network", "input", "parameters", "GMAC", "G-Ops", "opcounter16", "top-1")
-    )
+    form = "%-13s %5s %12s %9s %9s %11s %7s"
+    lines = [form % ("network", "input", "parameters", "GMAC", "G-Ops", "opcounter16", "top-1")]
     for row in rows:
-        print(
-            "%-13s %5d %12d %9.4f %9.4f %11.3f %7.2f"
-            % (
-                row["name"], row["input"], row["parameters"], row["macs"] * 1e-9, row["operations"] * 1e-9,
-                row["operations_opcounter2016"] * 1e-9, row["top1"],
-            )
-        )  # fmt: skip
-    print("top-1 [%] is cited, not measured: --json gives each source; V exact, P off a bitmap, D derived.")
-    for row in rows:
-        for note in row["notes"]:
-            print("%s: %s" % (row["name"], note))
+        figures = ("%.4f" % (row["macs"] * 1e-9), "%.4f" % (row["operations"] * 1e-9))
+        counter = "%.3f" % (row["operations_opcounter2016"] * 1e-9)
+        top1 = "%.2f" % row["top1"]
+        lines.append(form % (row["name"], row["input"], row["parameters"], *figures, counter, top1))
+    lines.append("G-Ops: 2 a MAC; opcounter16: by the rule of the paper's own counter, bias, ReLU and pooling too.")
+    lines.append("top-1 [%] is cited, not measured: --json gives each source.")
+    lines += ["%s: %s" % (row["name"], note) for row in rows for note in row["notes"]]
+    say("\n".join(lines))
     return 0
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import h5py
+import numpy as np
 
 from experiments.energy import CaptureData
 from experiments.plan import Plan
@@ -23,6 +24,8 @@ class TraceReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file():
+            raise TraceError(f"{self.path}: is no file")
         try:
             self._file = h5py.File(self.path, "r")
         except FileNotFoundError as error:
@@ -40,6 +43,8 @@ class TraceReader:
         found = self._file.attrs.get("joulebench_schema")
         if found is None:
             raise TraceError(f"{self.path}: is HDF5 but not a joulebench trace (no joulebench_schema attribute)")
+        if not isinstance(found, int | np.integer):
+            raise TraceError(f"{self.path}: is damaged: its schema is {str(found)[:40]!r}, no number")
         if int(found) > schema.SCHEMA:
             raise TraceError(
                 f"{self.path}: has trace schema {int(found)}, this program reads up to {schema.SCHEMA}: "

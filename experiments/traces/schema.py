@@ -186,6 +186,7 @@ def variable(
         maxshape=(limit, *wide),
         dtype="S1" if spec.width else spec.kind,
         chunks=(limit or max(rows, min(length, 64)), *wide),
+        fletcher32=True,
     )
     if spec.width:
         dataset.attrs["_Encoding"] = "utf-8"

@@ -7,6 +7,7 @@ and flushed last: a row without a state is what was in flight.
 from __future__ import annotations
 
 import os
+import resource
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,9 @@ from experiments.traces import schema
 from experiments.traces.schema import CAPTURE, PREAMBLE, ROLES, CaptureRow, Reading
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Record
+
+RESERVE_BYTES = 2 * 2**20
+"""Kept free beyond what a capture may take, for the journal and the file's own tables."""
 
 _ChunkJob = tuple[h5py.Dataset, tuple[int, int], "Future[bytes]"]
 
@@ -118,6 +122,7 @@ class TraceWriter:
 
         `sources` maps each role to the record that plays it, such as {"current": "CHAN1", ...}.
         """
+        self._require_room(2 * sum(r.codes.nbytes for r in capture.records.values()))
         columns = self._columns["captures"]
         index = int(columns["capture"].dataset.shape[0])
         records = {role: capture.records[sources[role]] for role in ROLES}
@@ -134,6 +139,19 @@ class TraceWriter:
             dataset.id.write_direct_chunk(place, job.result())
         self._file.flush()
         return index
+
+    def _require_room(self, n_bytes: int) -> None:
+        """Refuse to write what may not fit: HDF5 does not survive a disk that fills while it writes."""
+        room = os.statvfs(self.path.parent)
+        free = room.f_bavail * room.f_frsize
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, limit - self.path.stat().st_size)
+        if free < n_bytes + RESERVE_BYTES:
+            raise TraceError(
+                f"{self.path}: the disk is full ({free // 1024} KiB are free); what was committed is safe. "
+                "Make room and measure the rest into another folder"
+            )
 
     def _compress(self, index: int, records: Mapping[str, Record]) -> list[_ChunkJob]:
         """Make room for the codes and start to compress them, in threads while the facts are written.

@@ -37,6 +37,7 @@ MEMORIES = range(1, 6)
 # Bits of STATus:QUEStionable:INSTrument:ISUMmary1:CONDition (UG364 p.120).
 CC_BIT, CV_BIT, OVERTEMPERATURE_BIT, OVP_BIT = 1, 2, 16, 512
 _CONDITION = "STATus:QUEStionable:INSTrument:ISUMmary1:CONDition?"
+_EVENT = "STATus:QUEStionable:INSTrument:ISUMmary1:EVENt?"
 # A MEAS? takes 50 to 150 ms, the first after OUTP or RANG longer; over RS-232 up to 750 ms was allowed for.
 MEASURE_DEADLINE_S = 5.0
 
@@ -217,6 +218,13 @@ class E3645A:
             return "CV"
         return "UNREG" if self.output_is_on() else "OFF"
 
+    def limited_since(self) -> bool:
+        """Say whether the current limit or a protection acted since this was last asked, however shortly.
+
+        Reading the event register clears it: ask before a run, then after it.
+        """
+        return bool(self._dialogue.parsed(_EVENT, scpi.parse_int) & (CC_BIT | OVP_BIT | OVERTEMPERATURE_BIT))
+
     def ovp_tripped(self) -> bool:
         """Ask whether the over-voltage protection has tripped."""
         return self._dialogue.parsed("VOLTage:PROTection:TRIPped?", scpi.parse_bool)
@@ -323,6 +331,8 @@ class E3645A:
                     self._reconnect()
                 self.link.write("OUTPut OFF")
                 if not self.output_is_on():
+                    if attempt:
+                        self._forget_errors()
                     return
                 failure = self._wrong("output", "off", "on", "OUTPut OFF")
             except BenchError as error:
@@ -348,6 +358,14 @@ class E3645A:
         except LinkError:
             self.link.reopen()
         self.remote()
+
+    def _forget_errors(self) -> None:
+        """Empty the error queue of what a broken conversation left: no later command is to be blamed for it."""
+        try:
+            for entry in self.errors():
+                _log.warning("%s: left in the error queue by a broken conversation: %s", self.link.name, entry)
+        except BenchError as error:
+            _log.warning("%s: the error queue could not be emptied: %s", self.link.name, error)
 
     def _set(self, command: str) -> None:
         self.link.write(command)

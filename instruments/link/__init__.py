@@ -8,6 +8,6 @@ from .conversation import Link
 from .interface import Conversation
 from .replay import ReplayLink
 from .transcript import Transcript
-from .visa import SerialOptions
+from .visa import SerialOptions, check_library
 
-__all__ = ["Conversation", "Link", "ReplayLink", "SerialOptions", "Transcript"]
+__all__ = ["Conversation", "Link", "ReplayLink", "SerialOptions", "Transcript", "check_library"]

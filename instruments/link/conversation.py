@@ -288,8 +288,9 @@ class Link:
     def _break(self, reason: str, command: str = "") -> LinkError:
         self._broken = reason
         self._note(f"broken: {reason}")
+        got = f" ({self._got} bytes of the answer had come)" if command else ""
         return LinkError(
-            f"the link is broken: {reason}; reopen it",
+            f"the link is broken: {reason}{got}; reopen it",
             instrument=self.name,
             resource=self.resource,
             command=command,

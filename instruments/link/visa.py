@@ -133,6 +133,20 @@ def _open(name: str, text: str, backend: str, timeout_s: float, serial: SerialOp
     raise _could_not(name, text, waited_s, reason)
 
 
+def check_library(visa: str) -> None:
+    """Raise ConfigError when the VISA library that would be used cannot be loaded."""
+    import pyvisa
+
+    backend = os.environ.get("PYVISA_LIBRARY") or visa
+    try:
+        pyvisa.ResourceManager(backend)
+    except Exception as error:
+        raise ConfigError(
+            f"VISA library {backend!r} (PYVISA_LIBRARY in the environment, else visa: in lab.yaml) cannot be used: "
+            f"{_plain(error)}"
+        ) from error
+
+
 def _open_visa(text: str, backend: str, timeout_s: float, serial: SerialOptions) -> Any:
     import pyvisa
     from pyvisa import constants

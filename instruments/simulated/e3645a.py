@@ -11,6 +11,7 @@ OUTP? stays 1 after an over-voltage trip; the least protection level is 1 V.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -73,7 +74,7 @@ class SimulatedE3645A(ScpiMachine):
         self._changed = True
         self._last_output: tuple[float, float, bool] | None = None
         self._ques_event = self._ques_enable = 0
-        self._checked_s = 0.0
+        self._checked_s = self._latched_s = 0.0
         self._trigger_source, self._trigger_delay_s, self._initiated = "BUS", 0.0, False
         self._trigger_due_s: float | None = None
         self._display, self._text = True, ""
@@ -124,9 +125,19 @@ class SimulatedE3645A(ScpiMachine):
         if self.settings.output and not self._trip:
             mode = self.world.supply(max(self._checked_s, self.now_s - 0.02), self.now_s).mode
             bits |= {"CC": CC_BIT, "CV": CV_BIT}.get(mode, 0)
-        self._checked_s = self.now_s
+            self._latch_past()
+        self._checked_s = self._latched_s = self.now_s
         self._ques_event |= bits
         return bits
+
+    def _latch_past(self) -> None:
+        """Put constant current since the last look, at most a minute ago, into the event register."""
+        from_s = max(self._latched_s, self.now_s - 60.0)
+        for piece in range(math.ceil((self.now_s - from_s) / 0.2)):
+            begin_s = from_s + 0.2 * piece
+            if self.world.supply(begin_s, min(begin_s + 0.2, self.now_s)).mode == "CC":
+                self._ques_event |= CC_BIT
+                return
 
     def summary_bits(self) -> int:
         """Bit 3: the questionable register."""
@@ -225,6 +236,7 @@ class SimulatedE3645A(ScpiMachine):
 
     def _set_output(self, call: Call) -> None:
         self._changed = True
+        self._latched_s = self.now_s
         self._change(output=call.boolean())
 
     def _apply_both(self, call: Call) -> None:
@@ -256,6 +268,7 @@ class SimulatedE3645A(ScpiMachine):
             setattr(self, name, value)
 
     def _read_event(self) -> str:
+        """The event register keeps what the condition was since it was last read, whether anyone looked or not."""
         self.condition()
         value, self._ques_event = self._ques_event, 0
         return f"{value:+d}"

@@ -5,7 +5,9 @@
 
 A fault acts on whole replies as they leave the machine, so that it looks the same on every transport. On a
 stream a cut reply is followed by nothing; on a message transport it has no END. `stall` and `cut` last until
-the link is closed or cleared; `reset` ends the connection (RST on a socket).
+the link is closed or cleared, `wedge` until it is closed; after `short` and `drop` it goes on. `reset` ends the
+connection (RST on a socket; behind an adapter, the adapter's). `stale` sends what answered the last matching
+command once more. `EdgeFaults` does to the marker lines what bad wires do.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from instruments.simulated.scpi_errors import Refused
 from instruments.simulated.scpi_machine import ScpiMachine
 from instruments.simulated.scpi_port import Part
 
-FaultKind = Literal["drop", "delay", "cut", "double", "garbage", "stall", "reset", "replace", "trickle"]
+FaultKind = Literal[
+    "drop", "delay", "cut", "short", "double", "garbage", "stall", "wedge", "reset", "replace", "stale", "trickle"
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Fault:
     delay_s: float = 0.0
     """For `delay` and `garbage`: before the reply; for `trickle`: before each piece."""
     at_byte: int = 0
-    """For `cut` and `reset`: how many bytes still come; for `trickle`: the size of a piece."""
+    """For `cut`, `short`, `wedge` and `reset`: how many bytes still come; for `trickle`: the size of a piece."""
     data: bytes = b""
     """For `garbage`: what comes before the reply; for `replace`: what comes instead of it."""
 
@@ -47,6 +51,7 @@ class Fault:
 class _Count:
     seen: int = 0
     struck: int = 0
+    last: bytes | None = None
 
 
 class FaultScript:
@@ -63,17 +68,22 @@ class FaultScript:
             if not pattern.search(command):
                 continue
             count.seen += 1
-            if count.seen <= fault.skip or (fault.times and count.struck >= fault.times):
+            last, count.last = count.last, reply
+            if not _is_due(fault, count) or (fault.kind == "stale" and last is None):
                 continue
             if self._random.random() >= fault.probability:
                 continue
             count.struck += 1
             self.log.append((fault.kind, command))
-            return _strike(fault, reply)
+            return _strike(fault, reply, last)
         return None
 
 
-def _strike(fault: Fault, reply: bytes) -> list[Part]:
+def _is_due(fault: Fault | EdgeFault, count: _Count) -> bool:
+    return count.seen > fault.skip and not (fault.times and count.struck >= fault.times)
+
+
+def _strike(fault: Fault, reply: bytes, last: bytes | None) -> list[Part]:
     kind = fault.kind
     if kind == "drop":
         return []
@@ -81,6 +91,12 @@ def _strike(fault: Fault, reply: bytes) -> list[Part]:
         return [Part(reply, delay_s=fault.delay_s)]
     if kind == "cut":
         return [Part(reply[: fault.at_byte], then="stall")]
+    if kind == "short":
+        return [Part(reply[: fault.at_byte])]
+    if kind == "wedge":
+        return [Part(reply[: fault.at_byte], then="wedge")]
+    if kind == "stale":
+        return [Part(last or b"")]
     if kind == "double":
         return [Part(reply + reply)]
     if kind == "garbage":
@@ -104,3 +120,65 @@ def leave_errors(machine: ScpiMachine, errors: Iterable[tuple[int, str]]) -> Non
     """Fill the error queue, as a program that ran before may have left it."""
     for code, text in errors:
         machine.log_error(Refused(code, text))
+
+
+@dataclass(frozen=True)
+class EdgeFault:
+    """What happens to an edge of one marker line on its way to the oscilloscope."""
+
+    kind: Literal["lose", "bounce"]
+    """`lose`: the line keeps the level that it is seen at; `bounce`: it goes back and forth before it stays."""
+    bit: int
+    """Which line of the board's states: `world.GATE` or `world.BATCH`."""
+    skip: int = 0
+    """How many edges of the line pass unharmed first."""
+    times: int = 1
+    """How many it strikes after that; 0: all."""
+    bounces: int = 2
+    within_s: float = 1e-3
+    """How long a line bounces, at most."""
+
+
+class EdgeFaults:
+    """Stands between the board and the world; edges are (monotonic ns, line states), as they come."""
+
+    def __init__(self, faults: Sequence[EdgeFault], seed: int = 0) -> None:
+        self._faults = [(fault, _Count()) for fault in faults]
+        self._random = random.Random(seed)
+        self._sent = self._seen = 0
+        self.log: list[tuple[str, int]] = []
+
+    def __call__(self, edges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What arrives of these edges, and what else does."""
+        moves: list[tuple[int, int, int]] = []
+        for t_ns, lines in edges:
+            for bit in _bits(self._sent ^ lines):
+                moves += self._moves(t_ns, bit, lines & bit)
+            self._sent = lines
+        seen = []
+        for t_ns, bit, level in sorted(moves):
+            self._seen = (self._seen & ~bit) | level
+            seen.append((t_ns, self._seen))
+        return seen
+
+    def _moves(self, t_ns: int, bit: int, level: int) -> list[tuple[int, int, int]]:
+        """(time, line, level from there) of one edge that was sent."""
+        moves = [(t_ns, bit, level)]
+        for fault, count in self._faults:
+            if fault.bit != bit:
+                continue
+            count.seen += 1
+            if not _is_due(fault, count):
+                continue
+            count.struck += 1
+            self.log.append((fault.kind, t_ns))
+            if fault.kind == "lose":
+                return []
+            times = sorted(self._random.uniform(0.1, 1.0) for _ in range(2 * fault.bounces))
+            for k, share in enumerate(times):
+                moves.append((t_ns + int(fault.within_s * 1e9 * share), bit, level if k % 2 else level ^ bit))
+        return moves
+
+
+def _bits(lines: int) -> list[int]:
+    return [1 << k for k in range(lines.bit_length()) if lines >> k & 1]

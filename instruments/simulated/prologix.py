@@ -190,6 +190,9 @@ class Prologix:
             self._reading = None
         if client in self._ports:
             self._ports.remove(client)
+        if not self._ports:
+            for bus in self._bus.values():
+                bus.reconnect()
         self.run()
 
     # --- work -----------------------------------------------------------------------------------
@@ -221,6 +224,11 @@ class Prologix:
     def _read_on(self, read: _Read) -> bool:
         """Go on reading; whether it ended."""
         while read.bus is not None:
+            if read.bus.broken:
+                read.bus.broken, read.client.broken = False, True
+                read.client.out += read.bus.take()
+                self._reading = None
+                return True
             data, end = read.bus.read(65536, read.stop)
             if data:
                 read.client.out += data

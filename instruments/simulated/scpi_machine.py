@@ -174,7 +174,7 @@ class ScpiMachine(StatusModel):
             port, raw = self._inbox.popleft()
             port.interrupt_if_unread()
             units = deque(parse_message(raw))
-            self._current = _Running(port, raw[:200].decode("latin-1"), units, Place(self.tree.root))
+            self._current = _Running(port, raw[:4096].decode("latin-1"), units, Place(self.tree.root))
         current = self._current
         if self._job is not None:
             if self._job_wake_s is None or self.now_s < self._job_wake_s:

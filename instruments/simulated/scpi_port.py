@@ -28,7 +28,10 @@ class Part:
 
     data: bytes
     delay_s: float = 0.0
-    then: Literal["", "reset", "stall"] = ""
+    then: Literal["", "reset", "stall", "wedge"] = ""
+
+
+_SILENT = ("stall", "wedge")
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Port:
         self.closed = False
         self.broken = False
         """Set when a fault asks for a connection reset; the server then drops the link."""
-        self._stalled = False
+        self._stalled = self._wedged = False
         self._splitter = MessageSplitter()
         self._output: deque[_Out] = deque()
         self._later: list[tuple[float, int, Part, bool]] = []
@@ -108,11 +111,12 @@ class Port:
         filtered = self.machine.reply_filter(command, response) if self.machine.reply_filter else None
         if filtered is None:
             filtered = [Part(response)]
-        at = self.machine.now_s
+        # Bytes of one conversation never overtake each other, however late the first ones are.
+        at = max([self.machine.now_s, *(due_s for due_s, *_ in self._later)])
         for left, part in zip(range(len(filtered) - 1, -1, -1), filtered, strict=True):
             at += part.delay_s
             self._serial_number += 1
-            heapq.heappush(self._later, (at, self._serial_number, part, left == 0 and part.then != "stall"))
+            heapq.heappush(self._later, (at, self._serial_number, part, left == 0 and part.then not in _SILENT))
         self.mature()
 
     def mature(self) -> None:
@@ -125,8 +129,8 @@ class Port:
                 self._output.append(_Out(bytearray(part.data), end))
             if part.then == "reset":
                 self.broken = True
-            elif part.then == "stall":
-                self._stalled = True
+            elif part.then in _SILENT:
+                self._stalled, self._wedged = True, part.then == "wedge"
 
     @property
     def wake_s(self) -> float | None:
@@ -197,8 +201,14 @@ class Port:
         self._splitter.reset()
         self._output.clear()
         self._later.clear()
-        self._stalled = self._unterminated = False
+        self._stalled, self._unterminated = self._wedged, False
         self.machine.drop_inbox(self)
+
+    def reconnect(self) -> None:
+        """The adapter in front has a new client: a wedge is over."""
+        if self._wedged:
+            self._wedged = False
+            self._drop()
 
     def status_byte(self) -> int:
         """Serial poll: *STB? with MAV of this port."""

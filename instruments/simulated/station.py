@@ -35,6 +35,9 @@ RING_NAME = "markers.ring"
 GPIB_ADDRESS = 5
 
 
+EdgeFilter = Callable[[Sequence[tuple[int, int]]], Sequence[tuple[int, int]]]
+
+
 class Server(Protocol):
     """Anything that serves until it is stopped."""
 
@@ -70,7 +73,8 @@ class Heartbeat:
 class Station:
     """Builds and serves the bench; `state_dir` gets the ring of marker edges and the truth socket.
 
-    `scope_options` and `supply_options` are keyword arguments of the simulated instruments.
+    `scope_options` and `supply_options` are keyword arguments of the simulated instruments; `edge_filter`
+    stands between the marker lines and the world (see `faults.EdgeFaults`).
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Station:
         clock: Callable[[], float] = time.monotonic,
         scope_options: Mapping[str, Any] | None = None,
         supply_options: Mapping[str, Any] | None = None,
+        edge_filter: EdgeFilter | None = None,
     ) -> None:
         if lab.simulation is None:
             raise ValueError("this lab has no `simulation:` section")
@@ -90,6 +95,7 @@ class Station:
         self.changed = threading.Condition()
         self._state_dir = state_dir
         self._ring: RingReader | None = None
+        self._edge_filter = edge_filter
         edges: Callable[[], Sequence[tuple[int, int]]] = lambda: ()  # noqa: E731
         if state_dir is not None:
             path = state_dir / RING_NAME
@@ -147,10 +153,11 @@ class Station:
         if self._ring is None:
             return ()
         try:
-            return self._ring.read_new()
+            edges = self._ring.read_new()
         except RingOverrunError as error:
             log.error("marker edges were lost: %s", error)
             return ()
+        return edges if self._edge_filter is None else self._edge_filter(edges)
 
     def _windows_after(self, after_s: float) -> list[TrueWindow]:
         with self.changed:

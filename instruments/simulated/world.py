@@ -109,6 +109,7 @@ class World:
     ) -> None:
         self.facts, self.wiring, self.probe, self._feed = facts, wiring, probe, supply
         self._seed, self._edges, self._start_s = seed, edges, start_s
+        self._lead_ohm = (supply.lead_resistance_ohm or 0.0) if supply.sense == "local" else 0.0
         rng = np.random.default_rng([seed, 0x1146])
         clip = 3.0
         self.probe_gain = 1.0 + facts.probe_gain_sd * float(np.clip(rng.standard_normal(), -clip, clip))
@@ -174,8 +175,7 @@ class World:
         current = np.where(alive, (self._demand.at(t_s) + self._tail.at(t_s)) * ripple, self.output_off_a)
         limit = self._limit_at(t_s)
         starved = current > limit
-        lead_ohm = self._feed.lead_resistance_ohm if self._feed.sense == "local" else 0.0
-        volts = rail - (self.facts.source_resistance_ohm + lead_ohm) * current
+        volts = rail - (self.facts.source_resistance_ohm + self._lead_ohm) * current
         if starved.any():
             volts = np.where(starved, volts * (limit / np.maximum(current, 1e-12)) ** 2, volts)
             current = np.minimum(current, limit)
@@ -186,7 +186,7 @@ class World:
         t = np.linspace(from_s, max(to_s, from_s + 1e-9), 257)
         volts, amps = self.board(t)
         if self._feed.sense == "local":
-            volts = volts + self._feed.lead_resistance_ohm * amps
+            volts = volts + self._lead_ohm * amps
         on = self._supply_on[bisect.bisect_right(self._supply_s, to_s) - 1]
         starved = bool(np.any(amps >= self._limit_at(t) * (1 - 1e-9)))
         return SupplyTruth(float(volts.mean()), float(amps.mean()), "OFF" if not on else "CC" if starved else "CV")
@@ -284,10 +284,9 @@ class World:
     def idle_power_w(self, at_s: float) -> float:
         """True power of the idle board on the rail as it is at at_s, over whole ripple periods."""
         rail = float(self._rail.at(np.array([at_s]))[0])
-        lead = self._feed.lead_resistance_ohm if self._feed.sense == "local" else 0.0
         idle = self.facts.idle_a
         mean_square = idle * idle * (1 + self.facts.ripple_relative**2 / 2)
-        return rail * idle - (self.facts.source_resistance_ohm + lead) * mean_square
+        return rail * idle - (self.facts.source_resistance_ohm + self._lead_ohm) * mean_square
 
 
 def _pairs(items: Sequence[_T]) -> list[tuple[_T, _T]]:

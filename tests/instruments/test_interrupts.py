@@ -16,7 +16,7 @@ import os, signal, sys, threading, time
 import numpy
 numpy.ones((300, 300)) @ numpy.ones((300, 300))          # a numerical library's threads take signals too
 threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
-from instruments.interrupts import stop_on_signals, undisturbed
+from instruments.interrupts import Interrupted, stop_on_signals, undisturbed
 stop_on_signals()
 """
 
@@ -47,7 +47,7 @@ try:
                 pass
         print('inner done', flush=True)
     print('never', flush=True)
-except KeyboardInterrupt:
+except Interrupted:
     print('interrupted', flush=True)
 """,
         number, number, signal.SIGTERM,
@@ -61,7 +61,7 @@ def test_a_second_signal_does_not_disturb_the_way_out() -> None:
 try:
     print('now', flush=True)
     time.sleep(10)
-except KeyboardInterrupt:
+except Interrupted:
     time.sleep(0.2)
     print('cleaned up', flush=True)
 """,
@@ -85,7 +85,7 @@ class Supply:
         return True
 try:
     _safe_exit(Supply(), lambda text: print('ALARM', text))(None, None, None)
-except KeyboardInterrupt:
+except Interrupted:
     print('interrupted', flush=True)
 """,
         signal.SIGTERM,

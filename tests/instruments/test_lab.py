@@ -44,6 +44,14 @@ def test_the_shipped_file_is_good() -> None:
         ("current_limit_a: 2.0", "current_limit_a: 2.5", "supply", "above the limit 2.2"),
         ("ovp_v: 13.5", "ovp_v: 11.0", "supply", "would trip"),
         ("batch: {digital: 1}", "batch: {digital: 0}", "wiring", "same digital input"),
+        ("ovp_v: 13.5", "ovp_v: 60.0", "supply", "limits.ovp_v"),
+        ("sense: remote", "sense: local", "supply", "lead_resistance_ohm"),
+        ("low_v: -2.0", "low_v: 1.0", "wiring", "must include 0"),
+        ("high_v: 14.0", "high_v: 10.0", "", "hides supply.voltage_v 12"),
+        ("resource: sim:socket", "resource: sim:usb", "", "sim:socket or sim:vxi11 or sim:hislip"),
+        ("open_timeout_s: 12.0", "open_timeout_s: 1.0e+308", "scope.open_timeout_s", "less than or equal to 86400"),
+        ("  seed: 1", "  seed: 9223372036854775808", "simulation.seed", "less than"),
+        ('"{marker}"]', '"\\0"]', "dut.command.4", "pattern"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(old: str, new: str, key: str, expected: str) -> None:
@@ -51,9 +59,9 @@ def test_a_mistake_is_named_with_its_line(old: str, new: str, key: str, expected
     assert text != TEXT
     message = complaint(text)
     assert expected in message
-    found = re.match(r"bench\.yaml:(\d+): ([\w.]+): ", message)
+    found = re.match(r"bench\.yaml:(\d+): ([\w.]+|\(top level\)): ", message)
     assert found, message
-    assert found[2] == key
+    assert found[2] == (key or "(top level)")
     if "." in key:
         assert int(found[1]) == line_of(text, new.split(":")[0].strip() + ":" if "{" in new else new)
 

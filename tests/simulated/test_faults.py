@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from instruments.simulated.e3645a import SimulatedE3645A
-from instruments.simulated.faults import Fault, FaultScript, leave_errors, wrong_identity
+from instruments.simulated.faults import EdgeFault, EdgeFaults, Fault, FaultScript, leave_errors, wrong_identity
+from instruments.simulated.prologix import Prologix
 from instruments.simulated.servers import Served, StreamServer
+from instruments.simulated.world import BATCH, GATE
 
 IDN = b"Agilent Technologies,E3645A,0,1.4-5.0-1.0\n"
 
@@ -101,3 +103,53 @@ def test_errors_left_by_somebody_else(supply: SimulatedE3645A) -> None:
     assert supply.feed(b"SYST:ERR?;ERR?;ERR?\n") == (
         b'-113,"Undefined header";+511,"RS-232 framing error";+0,"No error"\n'
     )
+
+
+def test_short_goes_on_and_wedge_ends_with_the_connection_alone(supply: SimulatedE3645A) -> None:
+    faulty(supply, Fault("short", at_byte=4), Fault("wedge", at_byte=2))
+    assert supply.feed(b"*IDN?\n") == IDN[:4]
+    assert supply.feed(b"*IDN?\n*IDN?\n") == IDN[:2]
+    supply.clear()
+    assert supply.feed(b"*IDN?\n") == b""
+    supply.port.reconnect()
+    assert supply.feed(b"*IDN?\n") == IDN
+
+
+def test_stale_sends_what_answered_last(supply: SimulatedE3645A) -> None:
+    faulty(supply, Fault("stale", "VOLT", skip=1))
+    assert supply.feed(b"VOLT?\nVOLT 5\nVOLT?\nVOLT?\n") == b"+0.00000000E+00\n" * 2 + b"+5.00000000E+00\n"
+
+
+def test_bytes_of_one_conversation_do_not_overtake_each_other(supply: SimulatedE3645A) -> None:
+    faulty(supply, Fault("delay", "IDN", delay_s=0.5), Fault("trickle", "CURR", at_byte=8, delay_s=0.1))
+    assert supply.feed(b"*IDN?\nVOLT?\n") == b""
+    assert supply.tick(0.5) == IDN + b"+0.00000000E+00\n"
+    assert supply.feed(b"CURR?\nVOLT?\n") == b""
+    assert supply.tick(0.6) == b"+2.20000"
+    assert supply.tick(0.7) == b"000E+00\n" + b"+0.00000000E+00\n"
+
+
+def test_a_reset_behind_an_adapter_is_the_adapters(supply: SimulatedE3645A) -> None:
+    adapter = Prologix({5: supply})
+    faulty(supply, Fault("reset", at_byte=3), Fault("wedge"))
+    client = adapter.open_port()
+    assert client.feed(b"++eos 2\n*IDN?\n++read eoi\n") == IDN[:3]
+    assert client.broken
+    client.close()
+    again = adapter.open_port()
+    assert again.feed(b"*IDN?\n++clr\n++read_tmo_ms 1\n*IDN?\n++read eoi\n") == b""
+    again.close()
+    third = adapter.open_port()
+    assert third.feed(b"*IDN?\n++read eoi\n") == IDN
+
+
+def test_edges_are_lost_and_bounce_by_line() -> None:
+    script = EdgeFaults([EdgeFault("lose", GATE, skip=1), EdgeFault("bounce", BATCH, bounces=1, within_s=1e-3)], seed=4)
+    sent = [(0, GATE), (10_000_000, GATE | BATCH), (20_000_000, GATE), (30_000_000, 0), (40_000_000, GATE)]
+    seen = script(sent[:3]) + script(sent[3:])
+    bounced = [lines for t, lines in seen if 10_000_000 < t <= 11_000_000]
+    assert bounced == [GATE, GATE | BATCH]
+    assert [edge for edge in seen if edge[0] in (0, 10_000_000, 20_000_000)] == sent[:3]
+    assert [edge for edge in seen if edge[0] > 20_000_000] == [(40_000_000, GATE)]
+    assert script.log == [("bounce", 10_000_000), ("lose", 30_000_000)]
+    assert EdgeFaults([])(sent) == sent

@@ -1,0 +1,114 @@
+"""What surrounds a sweep may fail: closed streams, full disks, damaged files. Nothing that was measured is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from experiments.traces import TraceReader
+from tests.sweeps import QUICK, ROOT, lab_file, output_is_on, rows, run, served_bench
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trace of one small sweep."""
+    out = tmp_path_factory.mktemp("small") / "run"
+    done = run("experiments.power_sweep", *QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out / "trace.h5"
+
+
+def shell(line: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash from the project's root; `PY` stands for this Python."""
+    return subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s,
+        env={**os.environ, "PY": sys.executable},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+def test_streams_that_are_closed_or_full_stop_nothing(tmp_path: Path, streams: str) -> None:
+    done = shell(f"$PY -m experiments.power_sweep {' '.join(QUICK)} --out {tmp_path / 'run'} {streams}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert rows(tmp_path / "run" / "results.csv")[0]["repeats"] == "1"
+
+
+def test_a_terminal_that_knows_ascii_alone(trace: Path, tmp_path: Path) -> None:
+    done = shell(f"PYTHONIOENCODING=ascii $PY -m experiments.replay {trace} --out {tmp_path / 'x'}")
+    assert done.returncode == 0, done.stderr
+    assert "? is the half-width" in done.stdout
+
+
+def test_a_plotting_backend_that_does_not_exist(trace: Path, tmp_path: Path) -> None:
+    done = shell(f"MPLBACKEND=nonsense $PY -m experiments.replay {trace} --out {tmp_path / 'x'}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kilobytes", [2400, 2800, 3200])
+def test_a_disk_that_fills_costs_only_what_does_not_fit(tmp_path: Path, kilobytes: int) -> None:
+    with served_bench(tmp_path) as (lab, addresses):
+        out = tmp_path / "run"
+        args = f"--lab {lab} --networks busy:4 --batches 1,2,4 --repeats 3 --window 0.3 --out {out}"
+        done = shell(f"ulimit -f {kilobytes}; exec $PY -m experiments.power_sweep {args}", 120.0)
+        assert not output_is_on(addresses)
+    assert done.returncode == 3, done.stderr
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    with TraceReader(out / "trace.h5") as reader:
+        assert sum(c["state"] == "committed" for c in reader.captures()) >= done.stderr.count("mJ/image")
+
+
+def test_a_rejection_is_told_even_when_quiet(tmp_path: Path) -> None:
+    lab = lab_file(tmp_path, ('"-m", "experiments.dut_agent"', '"-c", "import sys; sys.exit(\'no board\')"'))
+    done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", tmp_path / "run", "--quiet")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "rejected: busy:4 batch 2 repeat 1: the device does not start" in done.stderr
+
+
+def test_a_replay_never_writes_over_its_run(trace: Path) -> None:
+    before = {p.name: p.read_bytes() for p in trace.parent.iterdir()}
+    done = run("experiments.replay", trace, "--out", trace.parent)
+    assert done.returncode == 2
+    assert {p.name: p.read_bytes() for p in trace.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda f: f["captures/images"].__setitem__(slice(None), 7), "7 images are not"),
+        (lambda f: f.__delitem__("captures/points"), "damaged"),
+        (lambda f: f.attrs.__setitem__("joulebench_schema", "abc"), "damaged|trace"),
+        (lambda f: f.attrs.__delitem__("source"), "damaged"),
+        (lambda f: f["provenance/plan"].__setitem__(slice(None), np.bytes_(b"x")), "damaged"),
+    ],
+)
+def test_a_damaged_file_is_told_without_a_traceback(trace: Path, tmp_path: Path, damage, expected: str) -> None:
+    copy = tmp_path / "trace.h5"
+    shutil.copy(trace, copy)
+    with h5py.File(copy, "r+") as f:
+        damage(f)
+    done = run("experiments.replay", copy, "--out", tmp_path / "x")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert any(word in done.stderr for word in expected.split("|"))
+
+
+def test_a_flipped_bit_in_a_column_is_noticed(trace: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "trace.h5"
+    with h5py.File(trace) as f:
+        chunk = f["captures/images"].id.get_chunk_info_by_coord((0,))
+    raw = bytearray(trace.read_bytes())
+    raw[chunk.byte_offset + 12] ^= 1
+    copy.write_bytes(raw)
+    done = run("experiments.replay", copy, "--out", tmp_path / "x")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
