@@ -33,7 +33,7 @@ WARMUP_S = 1.0
 GAIN_WINDOW_S = 2.0
 """Shortest record for the comparison with the supply, whose readings take 0.1 s each."""
 
-VOLTAGE_SHARE = 0.05
+VOLTAGE_SHARE = 0.08
 """How far the mean voltage reading of a run may lie from the set-point before it is no regulated voltage."""
 
 ATTEMPTS = 2

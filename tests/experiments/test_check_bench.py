@@ -37,7 +37,7 @@ def test_a_good_bench_is_good(tmp_path: Path) -> None:
         (("gate: {digital: 0}", "gate: {digital: 5}"), "gate line", "0 edges on D5", "they are on D0"),
         (("batch: {digital: 1}", "batch: {digital: 7}"), "batch line", "0 edges on D7", "they are on D1"),
         (("turns: 1", "turns: 2"), "gain of the current", "0.4", "turns"),
-        (("probe_ratio: 10.0", "probe_ratio: 8.0"), "gain of the voltage", "0.79", "attenuation"),
+        (("probe_ratio: 10.0", "probe_ratio: 8.0"), "gain", "not 12 V", "wiring.voltage"),
         (("marker_threshold_v: 1.4", "marker_threshold_v: 5.0"), "gate line", "0 edges on D0", "marker_threshold_v"),
     ],
 )

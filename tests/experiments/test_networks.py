@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from experiments.networks import counting  # noqa: E402
+from tests.sweeps import run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -202,10 +203,9 @@ def test_json_and_table() -> None:
     assert rows[3]["top1_source"].endswith("[P]")
 
 
-def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    from experiments.networks.__main__ import main
-
-    assert main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_table() -> None:
+    done = run("experiments.networks")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert len([line for line in lines if line.split()[0] in KNOWN]) == 14
-    assert "cited, not measured" in lines[15]
+    assert "cited, not measured" in lines[16]

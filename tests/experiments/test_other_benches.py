@@ -62,7 +62,7 @@ WORLD = "simulation:\n"
             0.02,
             id="bad probe",
         ),
-        pytest.param([(WORLD, WORLD + "  world: {settling_s: 0.02, launch_s: 0.002}\n")], 0.012, id="large capacitors"),
+        pytest.param([(WORLD, WORLD + "  world: {settling_s: 0.02, launch_s: 0.002}\n")], 0.02, id="large capacitors"),
         pytest.param([("resource: sim:socket", "resource: sim:hislip")], 0.012, id="HiSLIP"),
         pytest.param([("resource: sim:socket", "resource: sim:vxi11")], 0.012, id="VXI-11"),
         pytest.param([("resource: sim:prologix", "resource: sim:serial")], 0.012, id="RS-232"),
