@@ -36,7 +36,7 @@ GAIN_WINDOW_S = 2.0
 VOLTAGE_SHARE = 0.08
 """How far the mean voltage reading of a run may lie from the set-point before it is no regulated voltage."""
 
-ATTEMPTS = 2
+ATTEMPTS = 3
 """How often a cell is tried when its record, not its device, was at fault."""
 
 _log = logging.getLogger(__name__)
@@ -145,8 +145,7 @@ class CellWork:
         run_id = f"{kind}-{cell.position if cell else 0}-{int(utc_s)}"
         scope.arm(deadline_s=self.station.arm_deadline_s)
         self._journal(cell, "armed")
-        room_s = (1 - PRE_TRIGGER - MARGIN) * self.station.window_s - 1.5 * ready.batch_time_s
-        dut.go(run_id, limit_s=max(room_s, 1e-3))
+        dut.go(run_id, limit_s=(1 - PRE_TRIGGER - MARGIN) * self.station.window_s)
         self._journal(cell, "running")
         slack_s = 3.0 + self.station.window_s
         try:

@@ -8,11 +8,10 @@ it stays off.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.command import run
+from experiments.command import leave, run
 
 if TYPE_CHECKING:
     from experiments.bench_checks import Finding
@@ -55,4 +54,4 @@ def _check(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

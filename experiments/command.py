@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 INTERRUPTED = 130
 
@@ -37,6 +38,18 @@ def run(action: Callable[[], int]) -> int:
             complain("interrupted")
             return INTERRUPTED
         raise
+
+
+def leave(code: int) -> NoReturn:
+    """End the program with its exit code, at once.
+
+    Everything is closed by now. While Python takes itself down it answers signals by dying of them, and a
+    second Ctrl-C would turn the exit code into another.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def say(text: str) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import complain, run, say
+from experiments.command import complain, leave, run, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,4 +260,4 @@ def _utc(form: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

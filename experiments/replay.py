@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from experiments.command import run
+from experiments.command import leave, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,4 +42,4 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -16,7 +16,7 @@ from typing import Any
 
 from instruments.dut import Dut
 from instruments.e3645a import E3645A, OVP_LIMIT_V, SupplyLimits
-from instruments.errors import BenchError, ConfigError, IdentityError, LinkError, ProtocolError
+from instruments.errors import BenchError, ConfigError, IdentityError, LinkError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.link import Link, Transcript, check_library
@@ -164,7 +164,7 @@ def _identify(name: str, instrument: Any, model: str, serial: str) -> str:
     """Refuse any instrument but the one that lab.yaml names; returns its *IDN? as text."""
     try:
         found = instrument.identity()
-    except (LinkError, ProtocolError) as error:
+    except LinkError as error:
         raise LinkError(
             f"does not say who it is ({error.message}); a {model} was expected: check that the address is the "
             "instrument's, that it is switched on, and that no other program talks to it",

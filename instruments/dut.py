@@ -219,7 +219,7 @@ class Dut:
     def go(self, run_id: str, batches: int | None = None, *, limit_s: float = 3600.0) -> None:
         """Start the measured loop and return at once; `batches` None takes what `prepare` answered.
 
-        The loop ends early, after the batch that passes `limit_s`: what ran is in `Done.batches`.
+        The loop ends early where another batch might pass `limit_s`: what ran is in `Done.batches`.
         """
         if batches is None:
             if self._ready is None:

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import sys
 from typing import List, Optional
 
-from experiments.command import run, say
+from experiments.command import leave, run, say
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -39,4 +38,4 @@ def _show(as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

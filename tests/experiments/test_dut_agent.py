@@ -249,7 +249,8 @@ def test_a_run_that_turns_out_slow_ends_at_its_limit(dut: Dut, ring: RingReader)
     dut.prepare("busy:10", 2, warmup_s=0)
     dut.go("r", 1000, limit_s=0.05)
     done = dut.wait_done(5)
-    assert 5 <= done.batches <= 6
+    assert 2 <= done.batches <= 5
+    assert done.run_s < 0.1
     assert done.images == 2 * done.batches
     assert len(done.batch_ns) == done.batches
     assert not _last_lines(ring) & GATE_BIT

@@ -217,4 +217,4 @@ def test_h5dump_reads_a_whole_run(sweep: tuple[Path, subprocess.CompletedProcess
     out, _ = sweep
     done = subprocess.run(["h5dump", "-d", "/captures/batch", out / "trace.h5"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "(0): 0, 0, 1" in done.stdout  # zero, idle, gain
+    assert "(0): 0, 0, 2" in done.stdout  # zero, idle, gain
