@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -26,11 +26,15 @@ Client = Callable[..., Any]
 
 def needs(package: str) -> None:
     """Skip without a package; where tests run for everybody it must be there."""
-    if importlib.util.find_spec(package) is not None:
-        return
+    if importlib.util.find_spec(package) is None:
+        cannot(f"{package} is not installed: pip install -e '.[dev]'")
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip with a reason; where tests run for everybody that is a failure."""
     if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"{package} is not installed; it belongs to the dev extra")
-    pytest.skip(f"{package} is not installed: pip install -e '.[dev]'")
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ import contextlib
 import socket
 from pathlib import Path
 
-import pytest
-
 from instruments import lab as lab_yaml
 from instruments.e3645a import E3645A, SupplyLimits
 from instruments.link import Link
 from instruments.simulated.station import Station
 from tests.sweeps import lab_file
 
-from .conftest import QUIET, Client, needs
+from .conftest import QUIET, Client, cannot, needs
 
 PROLOGIX_PORT = 1234  # dcps knows the adapter by this port and no other
 LIMITS = SupplyLimits(13.0, 2.2, 14.0)
@@ -29,7 +27,7 @@ def port_is_free(port: int) -> bool:
 def test_dcps_programs_and_measures_over_prologix(client: Client, tmp_path: Path) -> None:
     needs("dcps")
     if not port_is_free(PROLOGIX_PORT):
-        pytest.skip(f"TCP port {PROLOGIX_PORT} of this machine is taken, and dcps insists on it")
+        cannot(f"TCP port {PROLOGIX_PORT} of this machine is taken, and dcps insists on it")
     old, new = QUIET
     lab = lab_yaml.load(lab_file(tmp_path, (old, f"{new}  ports: {{prologix: {PROLOGIX_PORT}}}\n")))
     with Station(lab, seed=5) as station:
