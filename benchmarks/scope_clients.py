@@ -1,16 +1,20 @@
 """How long it takes to read a capture of 3 x 100 000 points: our driver, public clients and a bare socket, in one run.
 
-`python -m benchmarks.scope_clients [--captures N]`. One simulated oscilloscope, in a process of its own, serves
-all; before each reading it takes a new record, and another connection reads it once, so that nobody waits for
+`python -m benchmarks.scope_clients [--captures N] [--json]`. One simulated oscilloscope, in a process of its own,
+serves all; before each reading it takes a new record, and another connection reads it once, so that nobody waits for
 samples to be made up. pymeasure reads ASCII and at most 62 500 points: it reads 3 x 50 000, and its time is
 doubled. A client that is not installed is left out. Ratios are to a bare socket that copies the same WORD blocks.
+Exit code 1 when our driver over a socket takes more than 5 times what the bare socket takes, or is not 20 times faster
+than a public client; lower quartiles are compared, which other programs on the computer disturb least.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
+import json
 import os
 import socket
 import statistics
@@ -18,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from instruments import lab as lab_yaml
@@ -27,6 +32,9 @@ from instruments.simulated_bench import SimulatedBench
 
 POINTS = 100_000
 SOURCES = ("CHAN1", "CHAN2", "CHAN3")
+BARE, OURS = "bare socket, WORD", "our driver, socket"
+CLIENTS = ("keyoscacquire, WORD", "pymeasure, ASCII, 3 x 50 000 doubled")
+MOST_OF_BARE, LEAST_OF_CLIENTS = 5.0, 20.0
 WINDOW_S = 0.2  # running or single, the memory then holds a whole multiple of the points
 
 KEYOSCACQUIRE = """
@@ -166,8 +174,8 @@ def run(captures: int, lab_path: Path) -> dict[str, list[float]]:
         set_up(drivers["socket"])
         programs: dict[str, Program] = {}
         for name, package, code in (
-            ("keyoscacquire, WORD", "keyoscacquire", KEYOSCACQUIRE),
-            ("pymeasure, ASCII, 3 x 50 000 doubled", "pymeasure", PYMEASURE),
+            (CLIENTS[0], "keyoscacquire", KEYOSCACQUIRE),
+            (CLIENTS[1], "pymeasure", PYMEASURE),
         ):
             if importlib.util.find_spec(package) is not None:
                 programs[name] = Program(code, raw)
@@ -175,7 +183,7 @@ def run(captures: int, lab_path: Path) -> dict[str, list[float]]:
         for _ in range(captures):
             bare.acquire()
             bare.prepare()
-            times.setdefault("bare socket, WORD", []).append(timed(bare.copy_blocks))
+            times.setdefault(BARE, []).append(timed(bare.copy_blocks))
             bare.prepare("ASC", "NORM", 50_000)
             times.setdefault("bare socket, ASCII, 3 x 50 000 doubled", []).append(2 * timed(bare.copy_blocks))
             bare.send("*CLS")  # of what the other clients left behind
@@ -185,7 +193,7 @@ def run(captures: int, lab_path: Path) -> dict[str, list[float]]:
                 scope.wait_done(5.0)
                 bare.prepare()
                 bare.copy_blocks()
-                seconds = timed(lambda scope=scope: scope.fetch(list(SOURCES), POINTS, min_points=POINTS))
+                seconds = timed(functools.partial(scope.fetch, list(SOURCES), POINTS, min_points=POINTS))
                 times.setdefault(f"our driver, {transport}", []).append(seconds)
             for name, program in programs.items():
                 bare.acquire()
@@ -193,22 +201,59 @@ def run(captures: int, lab_path: Path) -> dict[str, list[float]]:
     return times
 
 
-def main() -> None:
-    """Print a table of medians and ratios."""
+@dataclass(frozen=True)
+class Limit:
+    """One promise, and what was measured; `good` None where it could not be."""
+
+    text: str
+    ratio: float | None
+    good: bool | None
+
+    def line(self) -> str:
+        """One line of text."""
+        word = {True: "pass", False: "FAIL", None: "left out"}[self.good]
+        return f"{word:8s} {self.text}" + ("" if self.ratio is None else f": {self.ratio:.2f}")
+
+
+def limits(quick: dict[str, float]) -> list[Limit]:
+    """Hold the lower quartiles (seconds by client) against the two promises."""
+    ratio = quick[OURS] / quick[BARE]
+    found = [Limit(f"{OURS} / {BARE}, at most {MOST_OF_BARE:g}", ratio, ratio <= MOST_OF_BARE)]
+    for client in CLIENTS:
+        faster = quick[client] / quick[OURS] if client in quick else None
+        good = None if faster is None else faster >= LEAST_OF_CLIENTS
+        found.append(Limit(f"{client} / {OURS}, at least {LEAST_OF_CLIENTS:g}", faster, good))
+    return found
+
+
+def main() -> int:
+    """Print medians, ratios and limits; 1 when a limit is not kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--captures", type=int, default=15)
     parser.add_argument("--lab", type=Path, default=Path("lab.yaml"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     options = parser.parse_args()
     lab_yaml.load(options.lab)
-    times = run(options.captures, options.lab)
-    bare_s = statistics.median(times["bare socket, WORD"])
-    for name, values in times.items():
-        median = statistics.median(values)
-        print(
-            f"{name:40s} median {median * 1e3:8.2f} ms   min {min(values) * 1e3:8.2f}   "
-            f"max {max(values) * 1e3:8.2f}   {median / bare_s:7.2f} x the bare socket"
-        )
+    times = run(max(1, options.captures), options.lab)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    quick = {name: statistics.quantiles([*values, *values], n=4)[0] for name, values in times.items()}
+    kept = limits(quick)
+    if options.json:
+        clients = {
+            name: {"median_s": medians[name], "min_s": min(v), "quartile_s": quick[name], "max_s": max(v), "all_s": v}
+            for name, v in times.items()
+        }
+        print(json.dumps({"points": POINTS, "clients": clients, "limits": [asdict(limit) for limit in kept]}, indent=1))
+    else:
+        for name, v in times.items():
+            print(
+                f"{name:40s} median {medians[name] * 1e3:8.2f} ms   quartile {quick[name] * 1e3:8.2f}   min "
+                f"{min(v) * 1e3:8.2f}   max {max(v) * 1e3:8.2f}   {quick[name] / quick[BARE]:8.2f} x the bare socket"
+            )
+        for limit in kept:
+            print(limit.line())
+    return int(any(limit.good is False for limit in kept))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from instruments.clock import Clock, VirtualClock, WallClock
+from instruments.dialogue import Dialogue
 from instruments.dut import Dut
 from instruments.e3645a import E3645A, OVP_LIMIT_V, SupplyLimits
-from instruments.errors import BenchError, ConfigError, IdentityError, LinkError
+from instruments.errors import BenchError, ConfigError, IdentityError, LinkError, LinkTimeout
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
-from instruments.link import Link, Transcript, check_library
+from instruments.link import Link, SerialOptions, Transcript, check_library
 from instruments.mso_x2024a import MsoX2024A
+from instruments.scpi import Identity
 from instruments.simulated_bench import SimulatedBench, wanted
 
 _log = logging.getLogger(__name__)
@@ -31,7 +34,8 @@ class Bench:
     """An open bench.
 
     `simulated` is None where the instruments are real; `leftovers` are the errors that somebody else left
-    in the instruments' queues; whoever changes the oscilloscope says so in `scope_changed`.
+    in the instruments' queues; whoever changes the oscilloscope says so in `scope_changed`. All waiting at
+    the bench is by its `clock`.
     """
 
     lab: Lab
@@ -41,8 +45,10 @@ class Bench:
     identities: dict[str, str]
     leftovers: dict[str, list[str]]
     scope_setup_before: bytes = field(repr=False)
+    scope_ran_before: bool = False
     scope_changed: bool = False
     dut: Dut | None = None
+    clock: Clock = field(default_factory=WallClock)
 
     @property
     def source(self) -> str:
@@ -51,17 +57,23 @@ class Bench:
 
     def dut_command(self) -> list[str]:
         """The device's command with `{python}` and `{marker}` filled in."""
-        marker = self.lab.dut.marker
+        facts = self.lab.dut
+        marker = facts.marker
         if marker == "simulated":
             assert self.simulated is not None
             marker = f"simulated:{self.simulated.ring}"
-        return [part.replace("{python}", sys.executable).replace("{marker}", marker) for part in self.lab.dut.command]
+        return [part.replace("{python}", sys.executable).replace("{marker}", marker) for part in facts.command or ()]
 
     def start_dut(self) -> Dut:
         """Start the device's agent, or give the one that runs. Raises DutError when it does not answer."""
         if self.dut is None or not self.dut.alive:
             self.stop_dut()
-            self.dut = Dut.start(self.dut_command(), deadline_s=self.lab.dut.start_timeout_s)
+            deadline_s = self.lab.dut.start_timeout_s
+            if isinstance(self.clock, VirtualClock):
+                assert self.simulated is not None
+                self.dut = Dut.of_simulated_bench(self.simulated.board, self.clock, deadline_s)
+            else:
+                self.dut = Dut.start(self.dut_command(), deadline_s=deadline_s, clock=self.clock)
         return self.dut
 
     def stop_dut(self) -> None:
@@ -93,19 +105,43 @@ def open_bench(
     with contextlib.ExitStack() as stack:
         simulated = _simulated(lab, lab_path, seed, stack)
         scope_link = _link("scope", lab, simulated, stack, transcript)
-        scope: MsoX2024A = scope_driver(scope_link)
+        clock: Clock = WallClock()
+        timing: dict[str, Any] = {}
+        if lab.dut.simulated is not None:
+            assert simulated is not None
+            clock = stack.enter_context(contextlib.closing(simulated.clock()))
+            clock.follow("scope", lambda: scope_link.sent)
+            timing = {"clock": clock.monotonic, "sleep": clock.sleep}
+        scope: MsoX2024A = scope_driver(scope_link, **timing)
         identities = {"scope": _identify("scope", scope, lab.scope.model, lab.scope.serial)}
         bench: Bench | None = None
         stack.callback(lambda: _leave_scope(bench))
         supply_link = _link("supply", lab, simulated, stack, transcript)
         limits = supply_limits(lab)
-        supply: E3645A = supply_driver(supply_link, limits=limits)
+        if isinstance(clock, VirtualClock):
+            clock.follow("supply", lambda: supply_link.sent)
+        supply: E3645A = supply_driver(supply_link, limits=limits, **timing)
         identities["supply"] = _identify("supply", supply, lab.supply.model, lab.supply.serial)
         stack.push(_safe_exit(supply, alarm))
         leftovers = {"scope": [str(e) for e in scope.errors()], "supply": [str(e) for e in supply.errors()]}
-        bench = Bench(lab, scope, supply, simulated, identities, leftovers, scope.setup())
+        bench = Bench(
+            lab, scope, supply, simulated, identities, leftovers, scope.setup(), scope.state().running, clock=clock
+        )
         stack.callback(_quietly, bench.stop_dut)
         yield bench
+
+
+def roll_call(lab: Lab, lab_path: Path) -> dict[str, Identity | BenchError]:
+    """Ask each instrument of a lab.yaml by itself who it is, and change nothing; gives what each said, or why not."""
+    answers: dict[str, Identity | BenchError] = {}
+    with contextlib.ExitStack() as stack:
+        simulated = _simulated(lab, lab_path, 1, stack)
+        for name in ("scope", "supply"):
+            try:
+                answers[name] = Dialogue(_link(name, lab, simulated, stack, None)).identity()
+            except BenchError as error:
+                answers[name] = error
+    return answers
 
 
 def _simulated(lab: Lab, lab_path: Path, seed: int, stack: contextlib.ExitStack) -> SimulatedBench | None:
@@ -133,9 +169,16 @@ def _link(
         timeout_s=facts.timeout_s,
         open_timeout_s=facts.open_timeout_s,
         transcript=transcript,
+        serial=_serial_options(lab) if name == "supply" else None,
     )
     stack.callback(_quietly, link.close)
     return link
+
+
+def _serial_options(lab: Lab) -> SerialOptions:
+    """How the supply's RS-232 line is set, where it has one."""
+    line = lab.supply.rs232
+    return SerialOptions(line.baud_rate, line.data_bits, line.parity, 2, line.flow_control)
 
 
 def supply_limits(lab: Lab) -> SupplyLimits:
@@ -177,6 +220,7 @@ def _identify(name: str, instrument: Any, model: str, serial: str) -> str:
             f"{model} with serial {serial} (lab.yaml, {name})",
             f"{found.model} with serial {found.serial}",
             instrument=name,
+            resource=instrument.link.resource,
         )
     return f"{found.vendor},{found.model},{found.serial},{found.firmware}"
 
@@ -203,10 +247,27 @@ def _leave_scope(bench: Bench | None) -> None:
         return
     with undisturbed():
         try:
-            bench.scope.stop()
-            bench.scope.restore(bench.scope_setup_before)
+            try:
+                _put_back(bench)
+            except LinkError as error:
+                if isinstance(error, LinkTimeout):
+                    raise
+                bench.scope.link.reopen()  # what broke the link may be mended by now
+                _put_back(bench)
         except BenchError as error:
-            _log.warning("the oscilloscope's settings could not be put back: %s", error)
+            _log.warning(
+                "the oscilloscope's settings could not be put back: %s; they are in the trace file: "
+                "python -m experiments.restore_scope TRACE --lab LAB",
+                error,
+            )
+
+
+def _put_back(bench: Bench) -> None:
+    """Give the oscilloscope the settings that it was found with, and let it run again if it ran."""
+    bench.scope.stop()
+    bench.scope.restore(bench.scope_setup_before)
+    if bench.scope_ran_before:
+        bench.scope.run()
 
 
 def _safe_exit(supply: E3645A, alarm: Callable[[str], None]) -> Callable[..., None]:

@@ -6,15 +6,23 @@ through ssh. Its lines are moved by the agent itself (`marker_line`); nothing he
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from instruments import dut_protocol
+from instruments import dut_protocol, marker_frame
+from instruments.clock import Clock, VirtualClock, WallClock
 from instruments.dut_channel import DutChannel
+from instruments.dut_ends import BoardEnd, ProcessEnd
+from instruments.dut_protocol import Mode
 from instruments.errors import DutError
+
+FP32 = Mode()
+
+PINGS, VIRTUAL_PINGS = 20, 5
+"""Questions for the DUT's clock: many where other work delays some of them, few in virtual time, where nothing does."""
 
 
 class DutRefusedError(DutError):
@@ -52,7 +60,9 @@ class ClockBound:
 @dataclass(frozen=True)
 class Ready:
     """A network that is loaded and warm. `batch_time_s` is the median of the last warm-up batches;
-    `settled` says whether their times had stopped changing before the warm-up limit."""
+    `settled` says whether their times had stopped changing before the warm-up limit. `size` holds what is known of
+    parameters, macs, operations, operations_opcounter2016 and activations; `mode` is the mode as run; `weights` is
+    "random" or where they came from, with their SHA-256. Each is None where the agent did not say."""
 
     network: str
     batch: int
@@ -64,6 +74,9 @@ class Ready:
     settled: bool
     threads: int
     device: str
+    size: Mapping[str, int] | None
+    mode: Mode | None
+    weights: str | Mapping[str, str] | None
     facts: Mapping[str, Any]
 
 
@@ -72,7 +85,9 @@ class Done:
     """One finished run, in ns of the DUT's monotonic clock.
 
     `gate_ns`: before and after the gate's rise, before and after its fall. `batch_ns`: one stamp for each batch,
-    taken at its end and just before the batch line toggles.
+    taken at its end and just before the batch line toggles. `start_frame` is the number that the batch line told
+    before the gate, by `start_frame_edges` toggles, None where none was asked for or none came out in time.
+    `busy_s`: how long before the gate's rise the agent began to act.
     """
 
     run_id: str
@@ -81,6 +96,9 @@ class Done:
     gate_ns: tuple[int, int, int, int]
     batch_ns: tuple[int, ...]
     facts: Mapping[str, Any]
+    start_frame: int | None = None
+    start_frame_edges: int = 0
+    busy_s: float = 0.0
 
     @property
     def images(self) -> int:
@@ -101,10 +119,11 @@ class Done:
 class Dut:
     """A started agent. Use as a context manager, or call `close`. Not for several threads at once."""
 
-    def __init__(self, channel: DutChannel, deadline_s: float) -> None:
-        self._channel = channel
+    def __init__(self, channel: DutChannel, deadline_s: float, clock: Clock) -> None:
+        self._channel, self._clock = channel, clock
         self._ready: Ready | None = None
         self._run: tuple[str, int] | None = None
+        self._frame: int | None = None
         channel.send({"type": "hello", "version": dut_protocol.VERSION})
         message = channel.expect({"hello"}, deadline_s)
         if message["version"] != dut_protocol.VERSION:
@@ -122,15 +141,30 @@ class Dut:
         )
 
     @classmethod
-    def start(cls, command: Sequence[str], env: Mapping[str, str] | None = None, deadline_s: float = 20.0) -> Dut:
+    def start(
+        cls,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        deadline_s: float = 20.0,
+        clock: Clock | None = None,
+    ) -> Dut:
         """Start `command` (with `env` added to the environment) and exchange hellos within `deadline_s`.
 
         The process gets a session of its own, so a terminal's Ctrl-C does not reach it; it ends when its input closes.
         Raises DutError with the command, its exit code and the end of its standard error.
         """
-        channel = DutChannel(command, env)
+        clock = clock or WallClock()
+        return cls._greet(DutChannel(ProcessEnd(command, env), clock), deadline_s, clock)
+
+    @classmethod
+    def of_simulated_bench(cls, board: Path, clock: VirtualClock, deadline_s: float = 20.0) -> Dut:
+        """Exchange hellos with the board of a simulated bench in virtual time, at its socket; raises DutError."""
+        return cls._greet(DutChannel(BoardEnd(board, clock), clock), deadline_s, clock)
+
+    @classmethod
+    def _greet(cls, channel: DutChannel, deadline_s: float, clock: Clock) -> Dut:
         try:
-            return cls(channel, deadline_s)
+            return cls(channel, deadline_s, clock)
         except BaseException:
             channel.close()
             raise
@@ -144,24 +178,25 @@ class Dut:
         """Whether the agent's process runs and its conversation can go on."""
         return self._channel.alive
 
-    def clock_bound(self, n: int = 20, deadline_s: float = 5.0) -> ClockBound:
-        """Ask the DUT's clock `n` times and keep the shortest round trip.
+    def clock_bound(self, n: int | None = None, deadline_s: float = 5.0) -> ClockBound:
+        """Ask the DUT's clock `n` times (None: as often as pays) and keep the shortest round trip.
 
         For identity and bounds only: the limits of an integral come from the marker lines.
         """
-        until = time.monotonic() + deadline_s
+        n = n or (VIRTUAL_PINGS if isinstance(self._clock, VirtualClock) else PINGS)
+        until = self._clock.monotonic() + deadline_s
         best: tuple[int, float] | None = None
-        for index in range(max(1, n)):
-            sent = time.monotonic_ns()
+        for index in range(n):
+            sent = round(self._clock.monotonic() * 1e9)
             self._channel.send({"type": "clock", "n": index})
-            message = self._channel.expect({"clock"}, until - time.monotonic())
-            back = time.monotonic_ns()
+            message = self._channel.expect({"clock"}, until - self._clock.monotonic())
+            back = round(self._clock.monotonic() * 1e9)
             if message["n"] != index:
                 raise self._channel.error(f"answered clock question {index} as {message['n']}", broken=True)
             if best is None or back - sent < best[0]:
                 best = (back - sent, message["t_ns"] - (sent + back) / 2)
         assert best is not None
-        return ClockBound(offset_s=best[1] * 1e-9, bound_s=best[0] * 0.5e-9, pings=max(1, n))
+        return ClockBound(offset_s=best[1] * 1e-9, bound_s=best[0] * 0.5e-9, pings=n)
 
     def prepare(
         self,
@@ -174,30 +209,42 @@ class Dut:
         threads: int = 0,
         warmup_s: float = 3.0,
         device: str = "auto",
+        mode: Mode = FP32,
+        weights: str = "random",
+        size: Mapping[str, int] | None = None,
         deadline_s: float = 120.0,
     ) -> Ready:
         """Load and warm up `network` at `batch` images; the reply says how many batches fill `run_s`.
 
         `warmup_s` bounds the warm-up (at least one batch runs); `threads` 0 leaves the library's choice; `device` is
-        "auto", "cpu" or "cuda". Raises DutRefusedError (unknown network, no memory, ...) and DutError.
+        "auto", "cpu" or "cuda"; `weights` is "random", "torchvision" or a file on the board; `size` is what is known
+        of the network without running it (`experiments.networks.size`), which a simulated board needs. Raises
+        DutRefusedError (unknown network, no memory, a mode that the device lacks, ...) and DutError.
         """
         self._ready = None
-        self._channel.send(
-            {
-                "type": "prepare",
-                "network": network,
-                "batch": batch,
-                "run_s": run_s,
-                "max_batches": max_batches,
-                "seed": seed,
-                "threads": threads,
-                "warmup_s": warmup_s,
-                "device": device,
-            }
-        )
+        request = {
+            "type": "prepare",
+            "network": network,
+            "batch": batch,
+            "run_s": run_s,
+            "max_batches": max_batches,
+            "seed": seed,
+            "threads": threads,
+            "warmup_s": warmup_s,
+            "device": device,
+            "mode": mode.as_json(),
+            "weights": weights,
+        }
+        if size is not None:
+            request["size"] = dict(size)
+        self._channel.send(request)
         message = self._channel.expect({"ready", "refused"}, deadline_s)
         if message["type"] == "refused":
             raise DutRefusedError(f"the DUT refuses {network!r} at batch {batch}: {message['reason']}", message["code"])
+        try:
+            mode_as_run = dut_protocol.mode_of(message["mode"]) if "mode" in message else None
+        except dut_protocol.DutProtocolError as error:
+            raise self._channel.error(f"is ready in a mode of its own: {error}", broken=True) from error
         ready = Ready(
             network=message["network"],
             batch=message["batch"],
@@ -209,6 +256,9 @@ class Dut:
             settled=message["settled"],
             threads=message["threads"],
             device=message["device"],
+            size=message.get("size"),
+            mode=mode_as_run,
+            weights=message.get("weights"),
             facts=message,
         )
         if ready.batch != batch or ready.batches < 1:
@@ -216,16 +266,38 @@ class Dut:
         self._ready = ready
         return ready
 
-    def go(self, run_id: str, batches: int | None = None, *, limit_s: float = 3600.0) -> None:
+    def go(
+        self,
+        run_id: str,
+        batches: int | None = None,
+        *,
+        limit_s: float = 3600.0,
+        record: tuple[float, float] | None = None,
+        watch: str = "",
+    ) -> None:
         """Start the measured loop and return at once; `batches` None takes what `prepare` answered.
 
-        The loop ends early where another batch might pass `limit_s`: what ran is in `Done.batches`.
+        The loop ends early where another batch might pass `limit_s`: what ran is in `Done.batches`. With `record`,
+        its sampling period and what it holds before the trigger [s], the batch line tells the run's number before
+        the gate rises, where the lines can and the record has room for it. `watch` names a sensor of the board that
+        is to be read all the while (`experiments.dut_sensors.find_meter`); `Done.facts` tells under that name.
         """
         if batches is None:
             if self._ready is None:
                 raise self._channel.error("was told to go and no network is prepared")
             batches = self._ready.batches
-        self._channel.send({"type": "go", "run_id": run_id, "batches": batches, "limit_s": limit_s})
+        request = {"type": "go", "run_id": run_id, "batches": batches, "limit_s": limit_s}
+        marker = self._hello.marker
+        frame = None
+        if record is not None and marker.get("start_frames") is True:
+            frame = marker_frame.plan(*record, float(marker.get("jitter_s") or 0.0))
+        self._frame = None
+        if frame is not None:
+            self._frame = marker_frame.number_of(run_id)
+            request["frame"] = {"number": self._frame, **frame}
+        if watch:
+            request["watch"] = watch
+        self._channel.send(request)
         self._run = (run_id, batches)
 
     def wait_done(self, deadline_s: float) -> Done:
@@ -248,6 +320,12 @@ class Dut:
                 f"logged {len(stamps)} stamps for {message['batches']} batches, or stamps that go back in time",
                 broken=True,
             )
+        frame = message.get("frame") or {"number": None}
+        good = frame.get("good") is True
+        if frame.get("number") != self._frame or (good and type(frame.get("edges")) is not int):
+            raise self._channel.error(
+                f"was to tell run number {self._frame} on its lines and told {frame.get('number')}", broken=True
+            )
         return Done(
             run_id=message["run_id"],
             batches=message["batches"],
@@ -255,6 +333,9 @@ class Dut:
             gate_ns=(gate[0], gate[1], gate[2], gate[3]),
             batch_ns=tuple(stamps),
             facts=message,
+            start_frame=self._frame if good else None,
+            start_frame_edges=frame["edges"] if good else 0,
+            busy_s=max(0, gate[1] - message.get("woke_ns", gate[1])) * 1e-9,
         )
 
     def close(self, grace_s: float = 2.0) -> None:

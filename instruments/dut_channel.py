@@ -1,67 +1,41 @@
-"""A started agent as a pair of pipes: messages with deadlines, and errors that say how the agent ended.
+"""A started agent as a conversation: messages with deadlines, and errors that say how the agent ended.
 
-Knows processes and `dut_protocol`; what the messages mean is `dut`'s business.
+Knows `dut_protocol` and an end that carries bytes (`dut_ends`); what the messages mean is `dut`'s business.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import select
-import shlex
-import signal
-import subprocess
-import tempfile
-import time
 from collections import deque
-from collections.abc import Mapping, Sequence
 
 from instruments import dut_protocol
+from instruments.clock import Clock
+from instruments.dut_ends import End
 from instruments.dut_protocol import Garbage, Message
 from instruments.errors import DutError
 
 _log = logging.getLogger(__name__)
 
 _MAX_BANNER_BYTES = 65536
-_STDERR_BYTES = 8192
-_STDERR_LINES = 10
 
 
 class DutChannel:
-    """Starts `command` and talks to it. Raises DutError; once out of step, every further call does."""
+    """Talks to the agent at an end; deadlines are seconds of `clock`. Raises DutError; once out of step, always."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        self.command = shlex.join(command)
+    def __init__(self, end: End, clock: Clock) -> None:
+        self._end, self._clock = end, clock
         self._talk = dut_protocol.Conversation("bench")
         self._events: deque[dut_protocol.Event] = deque()
         self._banner_bytes = 0
         self._greeted = False
         self._broken: str | None = None
         self._closed = False
-        # A file and not a pipe: nobody need read it while a run is measured, and it cannot block the agent.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        try:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                bufsize=0,
-                env=None if env is None else {**os.environ, **env},
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._stderr.close()
-            raise DutError(f"cannot start the DUT agent `{self.command}`: {error}") from error
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
     @property
     def alive(self) -> bool:
         """Whether the process runs and the conversation can go on."""
-        return not self._closed and self._broken is None and self._process.poll() is None
+        return not self._closed and self._broken is None and self._end.alive
 
     def send(self, message: Message) -> None:
         """Send `message`; raises DutError when it does not fit the conversation or the agent does not take it."""
@@ -71,7 +45,7 @@ class DutChannel:
         except dut_protocol.DutProtocolError as error:
             raise self.error(f"cannot be told {message.get('type')!r}: {error}") from error
         try:
-            self._stdin.write(data)
+            self._end.send(data)
         except OSError as error:
             raise self._gone(f"did not take {message['type']!r} ({error})") from error
 
@@ -79,13 +53,15 @@ class DutChannel:
         """Return the next message, which must be of `types`, within `deadline_s`; else DutError."""
         self._check_usable()
         wanted = "/".join(sorted(types))
-        message = self._next_message(time.monotonic() + deadline_s, wanted, deadline_s)
+        message = self._next_message(self._clock.monotonic() + deadline_s, wanted, deadline_s)
         try:
             self._talk.accept(message)
         except dut_protocol.DutProtocolError as error:
             raise self.error(f"was to say {wanted!r}: {error}", broken=True) from error
         if message["type"] == "error":
-            raise self.error(f"reports an error: {message['reason']}")
+            reported = self.error(f"reports an error: {message['reason']}")
+            reported.code = str(message.get("code", ""))
+            raise reported
         if message["type"] not in types:
             raise self.error(f"was to say {wanted!r} and said {message['type']!r}", broken=True)
         self._greeted = True
@@ -96,41 +72,22 @@ class DutChannel:
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(OSError, dut_protocol.DutProtocolError):
-            self._stdin.write(self._talk.send({"type": "bye"}))
-        for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        try:
-            for sent in (None, signal.SIGTERM, signal.SIGKILL):
-                if sent is not None:
-                    _log.warning("the DUT agent `%s` does not end by itself: %s", self.command, sent.name)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(self._process.pid, sent)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(grace_s)
-                    break
-        finally:
-            self._stderr.close()
+        goodbye = b""
+        with contextlib.suppress(dut_protocol.DutProtocolError):
+            goodbye = self._talk.send({"type": "bye"})
+        self._end.close(goodbye, grace_s)
 
     def error(self, what: str, broken: bool = False) -> DutError:
         """Compose an error: `what`, the command, how it ended, the end of its standard error."""
         if broken and self._broken is None:
             self._broken = what
-        code = self._process.poll()
-        if code is None:
-            state = "still running"
-        elif code < 0:
-            state = f"killed by {signal.Signals(-code).name}"
-        else:
-            state = f"exit code {code}"
-        lines = self._stderr_tail()
-        tail = "\n  ".join(["its standard error ends:", *lines]) if lines else "nothing on its standard error"
-        return DutError(f"DUT agent {what}; command `{self.command}`, {state}, {tail}")
+        error = DutError(f"DUT agent {what}; {self._end.account()}")
+        error.code = "killed" if self._end.killed else ""
+        return error
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise DutError(f"the DUT agent `{self.command}` was closed: start it again")
+            raise DutError(f"the DUT agent `{self._end.name}` was closed: start it again")
         if self._broken is not None:
             raise self.error(f"cannot go on, it {self._broken}; close it and start it again")
 
@@ -141,10 +98,12 @@ class DutChannel:
                 if not isinstance(event, Garbage):
                     return event
                 self._judge(event)
-            left = until - time.monotonic()
-            if not select.select([self._stdout], [], [], max(0.0, left))[0]:
+            if not self._clock.wait_readable(self._end.fileno(), until - self._clock.monotonic()):
                 raise self.error(f"said no {wanted!r} within {deadline_s:g} s", broken=True)
-            data = os.read(self._stdout.fileno(), 1 << 16)
+            try:
+                data = self._end.read()
+            except OSError as error:
+                raise self._gone(f"cannot be heard ({error}) where {wanted!r} was due") from error
             if not data:
                 raise self._gone(f"ended where {wanted!r} was due")
             self._events.extend(self._talk.feed(data))
@@ -157,13 +116,5 @@ class DutChannel:
         _log.warning("before the DUT agent's hello came %r", garbage.data[:200])
 
     def _gone(self, what: str) -> DutError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
+        self._end.await_end()
         return self.error(what, broken=True)
-
-    def _stderr_tail(self) -> list[str]:
-        descriptor = self._stderr.fileno()
-        size = os.fstat(descriptor).st_size
-        # pread: the file's position is shared with the agent, and moving it would make it write elsewhere.
-        data = os.pread(descriptor, _STDERR_BYTES, max(0, size - _STDERR_BYTES))
-        return data.decode("utf-8", "replace").splitlines()[-_STDERR_LINES:]

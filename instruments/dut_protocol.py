@@ -4,16 +4,17 @@ Pure: no clock, file, process or socket. Runs on the board too: Python 3.6, stan
 
 A frame is ``MAGIC`` (4 bytes), the body's length and the body's CRC-32 (both uint32, big-endian), then the body,
 a JSON object in ASCII with a ``type``. MAGIC starts with 0xFF, which no body holds, so a reader that met
-garbage finds the next frame again. Message types and their fields are the table `FIELDS`; who may say what and
-when is the table `_MOVES`. Times are integer nanoseconds of the speaker's own monotonic clock.
+garbage finds the next frame again. Message types and their fields are the tables `FIELDS` and
+`OPTIONAL`; who may say what and when is the table `_MOVES`. Times are integer nanoseconds of the speaker's own
+monotonic clock.
 """
 
 import json
 import struct
 import zlib
-from typing import Any, Dict, FrozenSet, List, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple, Union
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"\xffJB1"
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_BATCHES = 100000
@@ -48,6 +49,8 @@ FIELDS: Dict[Tuple[str, str], Dict[str, Any]] = {
         "threads": int,
         "warmup_s": _NUMBER,
         "device": str,
+        "mode": dict,
+        "weights": str,
     },
     ("agent", "ready"): {
         "network": str,
@@ -67,6 +70,23 @@ FIELDS: Dict[Tuple[str, str], Dict[str, Any]] = {
     ("agent", "error"): {"reason": str},
     ("bench", "bye"): {},
     ("agent", "bye"): {},
+}
+
+# Fields that may be left out; where they are there, they are of these types.
+OPTIONAL: Dict[Tuple[str, str], Dict[str, Any]] = {
+    ("bench", "prepare"): {"size": dict},
+    ("agent", "ready"): {"size": dict, "mode": dict, "weights": (str, dict), "warmup_batch_s": list},
+    ("bench", "go"): {"frame": dict, "watch": str},
+    ("agent", "done"): {
+        "frame": dict,
+        "woke_ns": int,
+        "sensors_before": dict,
+        "sensors_after": dict,
+        "memory": dict,
+        "condition_before": dict,
+        "condition_after": dict,
+        "watch": dict,
+    },
 }
 
 # (state, speaker, type) -> next state. An agent's error is allowed in every state: see `Conversation`.
@@ -91,6 +111,40 @@ REFUSALS: FrozenSet[str] = frozenset(["unknown_network", "out_of_memory", "bad_r
 
 class DutProtocolError(Exception):
     """A message that must not be sent, or one that must not have come."""
+
+
+DTYPES = ("fp32", "fp16", "bf16", "int8")
+
+
+class Mode(NamedTuple):
+    """How a network is run: number type, memory layout, and what turns it into kernels."""
+
+    dtype: str = "fp32"  # of weights and inputs, one of DTYPES; int8 quantises weights (and, where it can, activations)
+    channels_last: bool = False
+    compile: bool = False
+    cuda_graphs: bool = False
+
+    def as_json(self) -> Dict[str, Any]:
+        """Return the mode as a message carries it."""
+        return dict(self._asdict())
+
+    def label(self) -> str:
+        """Return the dtype and the names of what is switched on, with blanks between."""
+        return " ".join([self.dtype] + [name for name in self._fields[1:] if getattr(self, name)])
+
+
+def mode_of(tree: Dict[str, Any]) -> Mode:
+    """Read what `Mode.as_json` wrote; raises `DutProtocolError` for what is no mode."""
+    unknown = sorted(set(tree) - set(Mode._fields))
+    if unknown:
+        raise DutProtocolError("mode has no %s (it has %s)" % (", ".join(unknown), ", ".join(Mode._fields)))
+    mode = Mode(**tree)
+    if mode.dtype not in DTYPES:
+        raise DutProtocolError("dtype %r is none of %s" % (mode.dtype, ", ".join(DTYPES)))
+    for name in Mode._fields[1:]:
+        if not isinstance(getattr(mode, name), bool):
+            raise DutProtocolError("mode.%s is %r, which is neither true nor false" % (name, getattr(mode, name)))
+    return mode
 
 
 class Garbage:
@@ -202,7 +256,8 @@ def check(speaker: str, message: Message) -> None:
     fields = FIELDS.get((speaker, str(message.get("type"))))
     if fields is None:
         raise DutProtocolError("the %s does not say %r" % (speaker, message.get("type")))
-    for name, kind in fields.items():
+    optional = OPTIONAL.get((speaker, message["type"]), {})
+    for name, kind in list(fields.items()) + [item for item in optional.items() if item[0] in message]:
         value = message.get(name)
         # bool is an int in Python; a flag where a number belongs is still a mistake.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -29,8 +29,20 @@ class TraceError(BenchError):
     """A trace file that cannot be written, read or trusted."""
 
 
+class CalibrationError(BenchError):
+    """A calibration whose figures contradict each other or the makers' limits; no record is made of it."""
+
+    exit_code = 1
+
+
 class DutError(BenchError):
-    """The device under test did not do what its protocol promises."""
+    """The device under test did not do what its protocol promises.
+
+    `code` names the cause where it is known: what the agent calls its error (`out_of_memory`, `failed`), or `killed`
+    where its process was ended by SIGKILL, as a kernel without memory does; else it is empty.
+    """
+
+    code = ""
 
 
 class InstrumentError(BenchError):

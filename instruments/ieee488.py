@@ -27,6 +27,7 @@ Need = Literal[_Need.NEED]
 MAX_LINE = 1 << 24
 #: Longest block that is believed.
 MAX_BLOCK = 1 << 28
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ class BlockReader:
     """Read one definite-length block ``#<d><d digits><data>`` and its terminator.
 
     The terminator is LF, or END right after the data. After the event ``rest`` holds what came
-    behind it; a strict caller wants it empty.
+    behind it; a strict caller wants it empty. Pieces are put together once, when all are there.
     """
 
     def __init__(self, max_bytes: int = MAX_BLOCK) -> None:
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._got = 0
+        self._start = b""  # the first bytes, which hold the header and are shown in errors
         self._max_bytes = max_bytes
         self._header = 0  # bytes of the header, 0 while unknown
         self._length = 0
@@ -94,57 +97,69 @@ class BlockReader:
     @property
     def bytes_got(self) -> int:
         """Bytes fed so far, header included."""
-        return len(self._buffer)
+        return self._got
 
     @property
     def wanted(self) -> int:
         """Bytes that are certainly still to come, terminator included; at least 1."""
         if self._header:
-            return max(1, self._header + self._length + 1 - len(self._buffer))
-        if len(self._buffer) < 2:
-            return 2 - len(self._buffer)
-        return max(1, 2 + self._digits() - len(self._buffer))
+            return max(1, self._header + self._length + 1 - self._got)
+        if self._got < 2:
+            return 2 - self._got
+        return max(1, 2 + self._digits() - self._got)
 
     def feed(self, data: bytes, end: bool = False) -> Need | Block:
         """Take bytes, ``end`` when the transport marked the last as END; raises ProtocolError."""
-        self._buffer += data
+        before = self._got
+        self._pieces.append(bytes(data))
+        self._got += len(data)
+        if before < _SHOWN:
+            self._start += data[: _SHOWN - before]
         if not self._header:
             self._read_header()
         if self._header:
             stop = self._header + self._length
-            if len(self._buffer) > stop:
-                if self._buffer[stop] != 0x0A:
+            if self._got > stop:
+                at = stop - before
+                if data[at] != 0x0A:
                     raise self._refuse(
-                        f"expected a line feed after {self._length} bytes of data, "
-                        f"got {bytes(self._buffer[stop : stop + 8])!r}"
+                        f"expected a line feed after {self._length} bytes of data, got {bytes(data[at : at + 8])!r}"
                     )
-                self.rest = bytes(self._buffer[stop + 1 :])
-                return Block(bytes(memoryview(self._buffer)[self._header : stop]))
-            if len(self._buffer) == stop and end:
-                return Block(bytes(memoryview(self._buffer)[self._header : stop]))
+                self.rest = bytes(data[at + 1 :])
+                return Block(self._data(stop))
+            if self._got == stop and end:
+                return Block(self._data(stop))
         if end:
             declared = f"{self._length} bytes of data" if self._header else "a block header"
-            raise self._refuse(f"the message ended after {len(self._buffer)} bytes, before {declared} had come")
+            raise self._refuse(f"the message ended after {self._got} bytes, before {declared} had come")
         return NEED
 
+    def _data(self, stop: int) -> bytes:
+        """Join the pieces from the header's end to ``stop``."""
+        parts, at = [], 0
+        for piece in self._pieces:
+            parts.append(memoryview(piece)[max(0, self._header - at) : max(0, stop - at)])
+            at += len(piece)
+        return b"".join(parts)
+
     def _digits(self) -> int:
-        return self._buffer[1] - 0x30
+        return self._start[1] - 0x30
 
     def _refuse(self, message: str) -> ProtocolError:
-        return ProtocolError(message, first_bytes=bytes(self._buffer[:40]))
+        return ProtocolError(message, first_bytes=self._start)
 
     def _read_header(self) -> None:
-        buffer = self._buffer
-        if buffer and buffer[0] != 0x23:
+        start = self._start
+        if start and start[0] != 0x23:
             raise self._refuse("expected a block that starts with '#'")
-        if len(buffer) < 2:
+        if len(start) < 2:
             return
-        if buffer[1] == 0x30:
+        if start[1] == 0x30:
             raise self._refuse("an indefinite-length block (#0) cannot be checked and is not accepted")
-        if not 0x31 <= buffer[1] <= 0x39:
+        if not 0x31 <= start[1] <= 0x39:
             raise self._refuse("expected a digit 1 to 9 after '#'")
         count = self._digits()
-        digits = bytes(buffer[2 : 2 + count])
+        digits = start[2 : 2 + count]
         if not all(0x30 <= digit <= 0x39 for digit in digits):
             raise self._refuse(f"expected {count} digits of block length, got {digits!r}")
         if len(digits) == count:

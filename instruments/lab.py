@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from instruments.errors import ConfigError
+from instruments.fault_facts import FaultFacts
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 TimeConstant = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -49,6 +50,7 @@ class ScopeFacts(_Facts):
     driver: DottedPath = "instruments.mso_x2024a:MsoX2024A"
     resource: Resources
     model: Text
+    like: Text | None = None
     serial: Text
     open_timeout_s: Seconds = 12.0
     timeout_s: Seconds = 5.0
@@ -67,6 +69,19 @@ class SupplyLimitFacts(_Facts):
     ovp_v: Positive | None = None
 
 
+class Rs232Facts(_Facts):
+    """How the supply's RS-232 interface is set at its front panel (UG364 p.77-79); 2 stop bits are fixed."""
+
+    baud_rate: Literal[300, 600, 1200, 2400, 4800, 9600] = 9600
+    parity: Literal["none", "even", "odd"] = "none"
+    flow_control: Literal["dtr_dsr", "none"] = "dtr_dsr"
+
+    @property
+    def data_bits(self) -> Literal[7, 8]:
+        """8 without parity, 7 with it: the family has no other forms."""
+        return 8 if self.parity == "none" else 7
+
+
 class SupplyFacts(_Facts):
     """The DC supply: where it answers, who it must say it is, what the board is fed with."""
 
@@ -74,6 +89,7 @@ class SupplyFacts(_Facts):
     resource: Resources
     model: Text
     serial: Text
+    rs232: Rs232Facts = Rs232Facts()
     range: Literal["P35V", "P60V"] = "P35V"
     voltage_v: Positive
     current_limit_a: Positive
@@ -121,6 +137,8 @@ class ProbeFacts(_Facts):
     drift_u_a: NonNegative = 5.0e-4
     drift_unbracketed_u_a: NonNegative = 5.0e-3
     linearity: NonNegative = 1.0e-3
+    calibration: Text | None = None
+    """A calibration record; its path counts from where lab.yaml is."""
 
     @model_validator(mode="after")
     def _known_range(self) -> ProbeFacts:
@@ -179,16 +197,42 @@ class Wiring(_Facts):
 
 
 class DutFacts(_Facts):
-    """The device under test: how its agent is started and which lines it moves."""
+    """The device under test: how its agent is started and which lines it moves, or which model stands for it."""
 
     name: Text
-    command: Annotated[list[Text], Field(min_length=1)]
+    simulated: Literal["tx1", "counter"] | None = None
+    command: Annotated[list[Text], Field(min_length=1)] | None = None
     marker: Text = "none"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     boot_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
     rest_s: Annotated[float, Field(ge=0, le=3600)] = 0.15
     start_timeout_s: Seconds = 60.0
     prepare_timeout_s: Seconds = 120.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, plain: Any) -> Any:
+        if isinstance(plain, dict) and "name" not in plain and "simulated" in plain:
+            return {**plain, "name": MODEL_NAMES.get(str(plain["simulated"]), "simulated board")}
+        return plain
+
+    @model_validator(mode="after")
+    def _one_device(self) -> DutFacts:
+        if self.simulated is None and self.command is None:
+            raise ValueError("give command, which starts the agent on the board, or simulated: tx1")
+        if self.simulated is not None:
+            given = [key for key in ("command", "marker") if key in self.model_fields_set]
+            if given:
+                raise ValueError(f"simulated: {self.simulated} is a whole board: delete {' and '.join(given)}")
+        return self
+
+
+MODEL_NAMES = {"tx1": "simulated Jetson TX1 (model)", "counter": "simulated counter-example board (model)"}
+"""What the models of `dut.simulated` are called where lab.yaml gives no name."""
+
+BOARD_CURRENTS = ("idle_a", "active_a", "launch_a", "tail_a")
+"""Physics that a model of `dut.simulated` sets itself."""
 
 
 class PortFacts(_Facts):
@@ -198,20 +242,24 @@ class PortFacts(_Facts):
     prologix: Annotated[int, Field(ge=0, le=65535)] = 0
     vxi11: Annotated[int, Field(ge=0, le=65535)] = 0
     hislip: Annotated[int, Field(ge=0, le=65535)] = 0
+    portmapper: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where clients find VXI-11 that are told no port; 111 is the well-known one. None: nowhere."""
 
 
 class SimulatedScopeFacts(_Facts):
-    """Identity and options of the simulated oscilloscope."""
+    """Identity and options of the simulated oscilloscope; its inputs follow the model (2000 X, 3000 X and 3000T X)."""
 
+    vendor: Text = "AGILENT TECHNOLOGIES"
     model: Text = "MSO-X 2024A"
     serial: Text = "MY00000001"
     firmware: Text = "02.65.2021102830"
-    memory_points: Literal[100_000, 1_000_000] = 1_000_000
+    memory_points: Literal[100_000, 1_000_000, 2_000_000, 4_000_000] = 1_000_000
 
 
 class SimulatedSupplyFacts(_Facts):
     """Identity of the simulated supply; the family answers 0 as its serial."""
 
+    vendor: Text = "Agilent Technologies"
     model: Text = "E3645A"
     serial: Text = "0"
     firmware: Text = "1.4-5.0-1.0"
@@ -244,6 +292,10 @@ class WorldFacts(_Facts):
     voltage_offset_sd_v: NonNegative = 0.01
     voltage_noise_v: NonNegative = 2.0e-3
     output_off_sd_a: NonNegative = 3.0e-4
+    load_ohm: Positive | None = None
+    """A resistor in the board's place from the start, None: the board."""
+    marker_delay_s: Annotated[float, Field(ge=-0.1, le=0.1)] = 0.0
+    marker_jitter_s: Annotated[float, Field(ge=0, le=0.1)] = 0.0
 
 
 class SimulationFacts(_Facts):
@@ -256,6 +308,15 @@ class SimulationFacts(_Facts):
     scope: SimulatedScopeFacts = SimulatedScopeFacts()
     supply: SimulatedSupplyFacts = SimulatedSupplyFacts()
     world: WorldFacts = WorldFacts()
+    faults: FaultFacts = FaultFacts()
+
+
+class _MisplacedError(ValueError):
+    """A mistake that shows only in the whole, at the key where it can be mended."""
+
+    def __init__(self, message: str, *path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Lab(_Facts):
@@ -268,6 +329,8 @@ class Lab(_Facts):
     probe: ProbeFacts
     wiring: Wiring
     dut: DutFacts
+    calibrations: Text | None = None
+    """Folder of calibration records, of which those that fit are used; its path counts from where lab.yaml is."""
     simulation: SimulationFacts | None = None
 
     @model_validator(mode="after")
@@ -297,6 +360,15 @@ class Lab(_Facts):
                     raise ValueError(f"{name}.resource is simulated but there is no `simulation:` section")
             if self.dut.marker == "simulated":
                 raise ValueError("dut.marker is simulated but there is no `simulation:` section")
+            if self.dut.simulated is not None:
+                raise _MisplacedError("needs a `simulation:` section and simulated instruments", "dut", "simulated")
+        elif self.dut.simulated is not None:
+            for name, facts in (("scope", self.scope), ("supply", self.supply)):
+                if not any(r.startswith("sim:") for r in facts.resource) and not self.simulation.state_dir:
+                    raise _MisplacedError("a simulated board needs sim:TRANSPORT here", name, "resource")
+            for key in BOARD_CURRENTS:
+                if key in self.simulation.world.model_fields_set:
+                    raise _MisplacedError("a simulated board sets it itself: delete it", "simulation", "world", key)
         return self
 
 
@@ -308,18 +380,36 @@ def load(path: str | Path) -> Lab:
     return parse(read_text(path), name=str(path))
 
 
-def read_text(path: str | Path) -> str:
-    """Read the text of a lab.yaml; raises ConfigError that names the file."""
+def load_faults(path: str | Path) -> FaultFacts:
+    """Read and check a file of what goes wrong at a simulated bench. Raises ConfigError as `load` does."""
+    return parse_faults(read_text(path, "a file of faults with --faults FILE"), name=str(path))
+
+
+def parse_faults(text: str, name: str = "faults.yaml") -> FaultFacts:
+    """Check the text of such a file; `name` stands before the line in every complaint."""
+    return checked(FaultFacts, text, name)
+
+
+def read_text(path: str | Path, instead: str = "a bench file with --lab FILE") -> str:
+    """Read the text of a lab.yaml; raises ConfigError that names the file, and what to name instead."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a bench file with --lab FILE") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name {instead}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def parse(text: str, name: str = "lab.yaml") -> Lab:
     """Check the text of a lab.yaml; `name` stands before the line in every complaint."""
+    return checked(Lab, text, name)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(model: type[_Model], text: str, name: str) -> _Model:
+    """Check a text of YAML against a model; raises ConfigError that lists every mistake with its line."""
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{name}: has {len(text)} characters, no bench file has more than {MAX_BYTES}")
     try:
@@ -333,13 +423,14 @@ def parse(text: str, name: str = "lab.yaml") -> Lab:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ConfigError(f"{name}: is not valid YAML: {first}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{name}:1: a mapping with bench, scope, supply, ... was expected")
+        raise ConfigError(f"{name}:1: a mapping with {', '.join(list(model.model_fields)[:4])}, ... was expected")
     try:
-        return Lab.model_validate(plain)
+        return model.model_validate(plain)
     except ValidationError as error:
         errors = error.errors()
-        meant = {(*e["loc"][:-1], _nearest(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
-        complaints = {_complaint(name, tree, e) for e in errors if not (e["type"] == "missing" and e["loc"] in meant)}
+        meant = {(*e["loc"][:-1], _nearest(model, e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
+        errors = [e for e in errors if not (e["type"] == "missing" and e["loc"] in meant)]
+        complaints = {_complaint(model, name, tree, e) for e in errors}
         raise ConfigError("\n".join(text for _, text in sorted(complaints))) from None
 
 
@@ -360,14 +451,15 @@ def _plain(node: Any, left: list[int]) -> Any:
     return node
 
 
-def _complaint(name: str, tree: Any, error: Any) -> tuple[int, str]:
+def _complaint(model: type[BaseModel], name: str, tree: Any, error: Any) -> tuple[int, str]:
     path = [p for p in error["loc"] if not (isinstance(p, str) and p.startswith("function-"))]
+    path += getattr(error.get("ctx", {}).get("error"), "path", ())
     line = _line_of(tree, path)
     key = ".".join(str(p) for p in path) or "(top level)"
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        near = _nearest(path)
-        hint = f"did you mean {near}?" if near else "known keys: " + ", ".join(_known_keys(path[:-1]))
+        near = _nearest(model, path)
+        hint = f"did you mean {near}?" if near else "known keys: " + ", ".join(_known_keys(model, path[:-1]))
         message = f"unknown key, {hint}"
     elif error["type"] == "missing":
         message = "is missing; add it here"
@@ -395,15 +487,17 @@ def _line_of(tree: Any, path: list[Any]) -> int:
     return line
 
 
-def _nearest(path: Sequence[Any]) -> str | None:
+def _nearest(model: type[BaseModel], path: Sequence[Any]) -> str | None:
     """The known key that an unknown one resembles, if any."""
-    near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]), 1, 0.5)
+    near = difflib.get_close_matches(str(path[-1]), _known_keys(model, path[:-1]), 1, 0.5)
     return near[0] if near else None
 
 
-def _known_keys(path: Sequence[Any]) -> list[str]:
-    model: Any = Lab
+def _known_keys(top: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    model: Any = top
     for part in path:
+        if isinstance(part, int):
+            continue
         field = model.model_fields.get(part)
         if field is None:
             return []

@@ -18,6 +18,7 @@ from typing import Any, Callable, List, Tuple
 GATE_BIT = 1
 BATCH_BIT = 2
 WORK_BIT = 4  # the board works outside the gate; no wire carries this, it tells a simulated board's current
+REST_BIT = 8  # it rests within a batch; no wire carries this either
 
 RING_MAGIC = b"JBRING01"
 RING_HEADER_BYTES = 64
@@ -27,6 +28,10 @@ RING_CAPACITY = 65536
 
 class MarkerError(Exception):
     """A marker line or its ring cannot be used; the message says what to do."""
+
+
+class MarkerBusyError(MarkerError):
+    """Another program has the lines."""
 
 
 class RingOverrunError(MarkerError):
@@ -108,7 +113,7 @@ class RingWriter:
             fcntl.flock(ring.file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             ring.close()
-            raise MarkerError("another process is moving the lines of %s: end it first" % path) from None
+            raise MarkerBusyError("another process is moving the lines of %s: end it first" % path) from None
         self._ring = ring
         self._words = ring.words
         self._capacity = ring.capacity

@@ -1,16 +1,24 @@
 """The marker lines as the oscilloscope saw them: edges, windows, and what does not fit. Pure.
 
-The gate is high while the measured loop runs; the batch line toggles at the end of every batch. An
-edge between sample k - 1 and sample k is placed half-way, at k - 1/2, and is known to half a sample.
+The gate is high while the measured loop runs; the batch line toggles at the end of every batch, and before the
+gate rises it may tell the run's number (`marker_frame`). An edge between sample k - 1 and sample k is placed
+half-way, at k - 1/2, and is known to half a sample.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from instruments import marker_frame
+
+UNIT_TOLERANCE = 0.4
+"""How far an interval of a start frame may lie from a whole number of units."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,51 @@ def edges(bits: NDArray[np.unsignedinteger[Any]], bit: int) -> tuple[NDArray[np.
     return at.astype(np.int64), level[at].astype(np.int64)
 
 
-def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int) -> Decoded:
+def levels(values: NDArray[np.floating[Any]], thresholds: Sequence[float], hysteresis: float) -> NDArray[np.uint8]:
+    """Tell how many of the rising thresholds a line that was recorded as an analogue signal is above, (n,).
+
+    A threshold is passed where the signal is half the hysteresis beyond it, and not before; where it begins nearer
+    than that, its side counts. Raises ValueError for thresholds that do not rise by more than the hysteresis.
+    """
+    if hysteresis < 0 or any(b - a <= hysteresis for a, b in itertools.pairwise(thresholds)) or not thresholds:
+        raise ValueError(f"thresholds {list(thresholds)} do not rise by more than the hysteresis {hysteresis:g}")
+    passed = np.zeros(len(values), dtype=np.uint8)
+    for threshold in thresholds:
+        sure = np.abs(values - threshold) > hysteresis / 2
+        sure[:1] = True
+        last = np.maximum.accumulate(np.where(sure, np.arange(len(values)), 0))
+        passed += values[last] > threshold
+    return passed
+
+
+BLUR = 2
+"""Samples that a change of an analogue line over several levels may spend on those between."""
+
+
+def lines_of(passed: NDArray[np.uint8], gate_bit: int, batch_bit: int, steps: int) -> NDArray[np.uint8]:
+    """Turn levels of one analogue line into the bits of a pod, (n,).
+
+    `steps` is the number of thresholds: 1 where the line is the gate alone; 3 where it is both lines, the gate
+    weighing two levels and the batch line one.
+    """
+    if steps == 1:
+        return np.asarray((passed & 1) << gate_bit, dtype=np.uint8)
+    at = np.concatenate(([0], np.flatnonzero(passed[1:] != passed[:-1]) + 1, [len(passed)]))
+    level = passed[at[:-1]].copy() if len(passed) else passed
+    for k in range(1, len(level) - 1):
+        before, after = int(level[k - 1]), int(level[k + 1])
+        if at[k + 1] - at[k] <= BLUR and (before < level[k] < after or before > level[k] > after):
+            level[k] = before if before >> 1 == level[k] >> 1 else after  # its gate is right, its batch line is not
+    whole = np.repeat(level, np.diff(at)) if len(passed) else level
+    return np.asarray((whole >> 1) << gate_bit | (whole & 1) << batch_bit, dtype=np.uint8)
+
+
+def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int, *, framed: bool = False) -> Decoded:
     """Find the gate's window and the batch ends in it.
 
     Every departure from one whole window is reported by kind and the window withheld; nothing is
     guessed. Kinds: no gate edge, gate high at the record's start, gate still high at its end, more
-    than one gate pulse, batch edges outside the gate.
+    than one gate pulse, batch edges outside the gate. `framed` says that edges before the gate are a start frame.
     """
     at, level = edges(bits, gate_bit)
     problems: list[str] = []
@@ -72,11 +119,53 @@ def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int
         return Decoded(None, tuple(problems))
     start, stop = int(at[0]), int(at[1])
     ends, _ = edges(bits, batch_bit)
-    inside = (ends >= start) & (ends <= stop)
-    if not inside.all():
-        problems.append(f"{int((~inside).sum())} batch edges lie outside the gate")
-        return Decoded(None, tuple(problems))
-    return Decoded(Window(start, stop, tuple(int(k) for k in ends)), ())
+    before, after = int((ends < start).sum()), int((ends > stop).sum())
+    outside = after if framed else after + before
+    if outside:
+        return Decoded(None, (f"{outside} batch edges lie outside the gate",))
+    return Decoded(Window(start, stop, tuple(int(k) for k in ends[before:])), ())
+
+
+@dataclass(frozen=True)
+class StartFrame:
+    """What the batch line said before the gate rose: the run's number, or the problem why there is none.
+
+    `start` is the first sample after the line first moved, `edges` how often it did.
+    """
+
+    number: int | None
+    start: int
+    edges: int
+    problem: str | None
+
+
+def start_frame(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int) -> StartFrame:
+    """Read the start frame that ended last before the gate's first rise.
+
+    Its own start interval says how long a unit is. Intervals that are no whole number of units and a wrong check
+    sum are problems, as are too few edges; edges before the frame are counted only.
+    """
+    at, level = edges(bits, gate_bit)
+    rises = at[level == 1]
+    ends, _ = edges(bits, batch_bit)
+    ends = ends[ends < rises[0]] if len(rises) else ends
+    if len(ends) < marker_frame.EDGES:
+        start = int(ends[0]) if len(ends) else int(rises[0]) if len(rises) else len(bits)
+        problem = (
+            f"no start frame: {len(ends)} edges of the batch line before the gate, and {marker_frame.EDGES} make one"
+        )
+        return StartFrame(None, start, len(ends), problem)
+    gaps = np.diff(ends[-marker_frame.EDGES :]).astype(np.float64)
+    units = gaps / (gaps[0] / marker_frame.START_UNITS)
+    whole = np.rint(units[1:])
+    start = int(ends[0])
+    if np.any(np.abs(units[1:] - whole) > UNIT_TOLERANCE) or np.any((whole < 1) | (whole > 2)):
+        return StartFrame(None, start, len(ends), "the start frame is damaged: its edges do not keep its rhythm")
+    word = int("".join("1" if w == 2 else "0" for w in whole), 2)
+    number, check = word >> marker_frame.CHECK_BITS, word & ((1 << marker_frame.CHECK_BITS) - 1)
+    if check != marker_frame.check_bits(number):
+        return StartFrame(None, start, len(ends), "the start frame is damaged: its check sum is wrong")
+    return StartFrame(number, start, len(ends), None)
 
 
 def check_against_log(window: Window, batches_logged: int) -> str | None:

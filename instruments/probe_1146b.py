@@ -8,8 +8,12 @@ not confirmed: they are limits for checks, never corrections.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ConfigError
 
@@ -113,6 +117,11 @@ class Probe1146B:
         return self._spec.noise_v / self.range_v_per_a / self.turns
 
     @property
+    def offset_limit_a(self) -> float:
+        """Zero offset that the maker allows after zeroing, in amperes of the conductor (unconfirmed)."""
+        return OFFSET_LIMIT_A / self.turns
+
+    @property
     def insertion_ohm(self) -> float:
         """Resistance that all turns insert, in ohms (unconfirmed)."""
         return INSERTION_OHM * self.turns
@@ -131,7 +140,7 @@ class Probe1146B:
                 f"{self._spec.peak_a:g} A at {self.range_v_per_a:g} V/A; use fewer turns or 10 mV/A"
             )
         fraction = 0.15 if beyond else self._spec.gain_fraction
-        return ProbeLimits(fraction * abs(current_a), OFFSET_LIMIT_A / self.turns)
+        return ProbeLimits(fraction * abs(current_a), self.offset_limit_a)
 
     def clip_limits_a(self, full_scale_a: float, offset_a: float = 0.0) -> tuple[float, float]:
         """Give the lowest and highest current that a channel can record, in amperes.
@@ -147,4 +156,37 @@ class Probe1146B:
         return (
             max(-self.peak_current_a, offset_a - full_scale_a / 2),
             min(self.peak_current_a, offset_a + full_scale_a / 2),
+        )
+
+    def over_range(self, current_a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Mark samples (n,) beyond the range: the channel may still show what the probe no longer follows."""
+        return np.asarray(np.abs(current_a) > self.peak_current_a)
+
+    @staticmethod
+    def passed(frequency_hz: float) -> float:
+        """Give the share of a sine that the probe passes, 0.71 at its bandwidth: one pole (assumed)."""
+        if frequency_hz < 0:
+            raise ConfigError(f"a frequency of {frequency_hz!r} Hz is below 0")
+        return 1.0 / math.hypot(1.0, frequency_hz / BANDWIDTH_HZ)
+
+    @staticmethod
+    def rise_time_s() -> float:
+        """Give the 10-90 % rise time that the bandwidth allows, in seconds; shorter events are smeared."""
+        return math.log(9.0) / (2 * math.pi * BANDWIDTH_HZ)
+
+    def before_zero(self) -> tuple[str, ...]:
+        """What a person does at the clamp before its zero is taken, one step each.
+
+        From the maker's manual and notes on clamps: there is no degauss button, and the zero holds for one place.
+        """
+        millivolts = self.range_v_per_a * 1e3
+        way = "along" if self.direction > 0 else "against"
+        turns = "once" if self.turns == 1 else f"{self.turns} times in the same direction"
+        return (
+            f"switch the clamp on at {millivolts:g} mV/A; its light must say that the battery is good; let it warm up",
+            f"lead the supply wire, and no other, {turns} through the jaw, the arrow {way} the current; close the jaws",
+            f"leave it where it will stay, away from transformers: nothing may flow now, and later at most "
+            f"{self.peak_current_a:g} A",
+            "degauss it by hand if it has seen more than its range or a magnet: a current to and fro that dies away",
+            f"turn its zero wheel until the channel shows 0, within {self.offset_limit_a * 1e3:g} mA",
         )

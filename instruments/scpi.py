@@ -86,6 +86,8 @@ def format_number(value: float) -> str:
 
 def split_outside_quotes(text: str, separator: str) -> list[str]:
     """Split at a separator, but not inside quoted strings; at least one part comes back."""
+    if '"' not in text and "'" not in text:
+        return text.split(separator)
     parts: list[str] = []
     start, mark = 0, ""
     for i, char in enumerate(text):

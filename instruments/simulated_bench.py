@@ -18,13 +18,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
+from instruments.clock import VirtualClock
 from instruments.errors import BenchError, ConfigError
 
 PREFIX = "sim:"
 RING_NAME = "markers.ring"
 TRUTH_NAME = "truth.sock"
+BOARD_NAME = "board.sock"
+NOW_NAME = "now.f64"
 
 
 def wanted(resources: Sequence[str]) -> bool:
@@ -79,7 +82,7 @@ class SimulatedBench:
     @classmethod
     def attach(cls, folder: Path) -> SimulatedBench:
         """Use the truth and the marker ring of simulators that run already with this state folder."""
-        if not (folder / RING_NAME).exists():
+        if not ((folder / RING_NAME).exists() or (folder / BOARD_NAME).exists()):
             raise ConfigError(
                 f"simulation.state_dir {folder}: no simulated bench runs there; "
                 f"start one with python -m instruments.simulated --lab FILE --state-dir {folder}"
@@ -116,29 +119,61 @@ class SimulatedBench:
         """The file that carries marker edges from the device to the simulated world."""
         return self.folder / RING_NAME
 
+    @property
+    def board(self) -> Path:
+        """The socket of the simulated board, where the bench is one in virtual time."""
+        return self.folder / BOARD_NAME
+
+    def clock(self) -> VirtualClock:
+        """The time of a bench in virtual time; raises ConfigError where it is none."""
+        return VirtualClock(self.control, self.folder / NOW_NAME)
+
+    @property
+    def control(self) -> Path:
+        """The socket through which the bench tells its truth, and is moved where it is one in virtual time."""
+        return self.folder / TRUTH_NAME
+
     def true_windows(self, after_s: float) -> list[dict[str, float]]:
         """Every whole measured loop that began after a monotonic time, with its true energy (J).
 
         Raises BenchError when the simulated bench does not answer.
         """
+        windows: list[dict[str, float]] = self._ask({"after_s": after_s})["windows"]
+        return windows
+
+    def connect(self, load: float | Literal["open", "board"]) -> None:
+        """Be the hand at the bench that puts a resistor of so many ohms, or nothing, in the board's place, or it back.
+
+        Raises BenchError when the simulated bench does not do it.
+        """
+        self._ask({"load": load})
+
+    def mean_current_a(self, from_s: float, to_s: float) -> float:
+        """What a perfect ammeter in the load's wire showed on average; raises BenchError."""
+        return float(self._ask({"current": [from_s, to_s]})["amps"])
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._true_windows(after_s)
+            found = self._answer(request)
         except OSError as error:
             raise BenchError(f"the simulated bench does not tell its truth: {error}") from error
+        if "error" in found:
+            raise BenchError(f"the simulated bench does not do what was asked: {found['error']}")
+        return found
 
-    def _true_windows(self, after_s: float) -> list[dict[str, float]]:
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(10.0)
-            s.connect(str(self.folder / TRUTH_NAME))
-            s.sendall(json.dumps({"after_s": after_s}).encode() + b"\n")
+            s.connect(str(self.control))
+            s.sendall(json.dumps(request).encode() + b"\n")
             answer = b""
             while not answer.endswith(b"\n"):
                 data = s.recv(65536)
                 if not data:
                     raise BenchError("the simulated bench closed its truth socket")
                 answer += data
-        windows: list[dict[str, float]] = json.loads(answer)["windows"]
-        return windows
+        found: dict[str, Any] = json.loads(answer)
+        return found
 
     def close(self) -> None:
         """End the simulators that were started here; may be called again."""

@@ -7,8 +7,9 @@ Sources: PG2000 p.632-633 (formulas, formats, holes), p.644 (preamble), 2024 ed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -26,6 +27,7 @@ Units = Literal["V", "A", "bits"]
 FORMAT_BYTE, FORMAT_WORD, FORMAT_ASCII = 0, 1, 4
 
 _INTEGERS = frozenset({"format", "type", "points", "count"})
+_POD_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Record:
     """The raw codes of one source in one acquisition.
 
     ``codes`` has shape (n,), dtype uint8 (BYTE, digital) or uint16 (WORD), unsigned and read-only.
-    ``units`` is ``V`` or ``A`` for channels and ``bits`` for a pod (bit k = Dk).
+    ``units`` is ``V`` or ``A`` for channels and ``bits`` for a pod (bit k = Dk, of POD2 D8+k).
     With peak detection (``pairs``) the codes are min, max, min, max ... and n is twice the points of
     the preamble (PG2000 p.632). ``settings`` keeps what the instrument said about the source.
     """
@@ -173,10 +175,22 @@ class Record:
         return values
 
     def bit(self, number: int) -> NDArray[np.bool_]:
-        """Give the level of one digital line (n,); raises ValueError when this is no digital record."""
-        if self.units != "bits" or not 0 <= number <= 7:
+        """Give the level of one digital line (n,); raises ValueError when this record does not hold it."""
+        place = number - (_POD_LINES if self.source == "POD2" else 0)
+        if self.units != "bits" or not 0 <= place < _POD_LINES:
             raise ValueError(f"{self.source} ({self.units}) has no line D{number}")
-        return np.asarray((self.codes >> number) & 1, dtype=np.bool_)
+        return np.asarray((self.codes >> place) & 1, dtype=np.bool_)
+
+    @property
+    def resolution_bits(self) -> int:
+        """Bits that tell the codes apart: 8 in a WORD record whose samples are single conversions, up to 12 in HRES.
+
+        0 where all codes are the same.
+        """
+        if not len(self.codes):
+            return 0
+        moved = int(np.bitwise_or.reduce(self.codes ^ self.codes[0]))
+        return 8 * self.codes.dtype.itemsize - ((moved & -moved).bit_length() - 1) if moved else 0
 
     def time_s(self) -> NDArray[np.float64]:
         """Give the time of each value (n,) in seconds, trigger at 0.
@@ -196,12 +210,18 @@ class Capture:
     """The records of one acquisition, all on one time base; raises CaptureError if they are not.
 
     ``requested_points`` is what was asked for; what came is in the preambles. ``number`` counts the
-    arms of this driver, so that two captures can be told apart.
+    arms of this driver, so that two captures can be told apart; ``segment`` (from 1) those of segmented memory, and
+    ``tag_s`` is then the scope's own time of the trigger after that of the first segment. The trigger
+    came between ``trigger_after_s`` and ``trigger_before_s`` of the driver's monotonic clock.
     """
 
     records: Mapping[str, Record]
     requested_points: int | None = None
     number: int = 0
+    segment: int = 0
+    tag_s: float = math.nan
+    trigger_after_s: float = -math.inf
+    trigger_before_s: float = math.inf
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -259,70 +279,21 @@ class Capture:
         """Give the time of each sample (n,) in seconds, trigger at 0."""
         return self._first.time_s()
 
+    def gap_after_s(self, earlier: Capture) -> tuple[float, float]:
+        """Give the least and the most seconds between the end of an earlier capture and the start of this one.
+
+        Segments of one acquisition are told apart by the scope's own clock, anything else by the host's polls.
+        Below 0 the captures may overlap; infinite where the trigger of one is not known.
+        """
+        within_s = self.start_s - (earlier.start_s + earlier.duration_s)
+        if self.segment and earlier.segment and self.number == earlier.number:
+            apart_s = self.tag_s - earlier.tag_s
+            return apart_s + within_s, apart_s + within_s
+        return (
+            self.trigger_after_s - earlier.trigger_before_s + within_s,
+            self.trigger_before_s - earlier.trigger_after_s + within_s,
+        )
+
 
 def _start_s(preamble: Preamble) -> float:
     return preamble.x_origin_s - preamble.x_reference * preamble.x_increment_s
-
-
-def decode(
-    source: str,
-    preamble: Preamble,
-    data: bytes,
-    units: Units,
-    *,
-    little_endian: bool = True,
-    unsigned: bool = True,
-    pairs: bool = False,
-    settings: Mapping[str, str] | None = None,
-) -> Record:
-    """Turn the data of one block into a Record; raises ProtocolError or CaptureError on any mismatch.
-
-    Signed codes are stored unsigned: code and y_reference both move up by half the steps, so that
-    every value stays exactly what the preamble gave. That holes and clip codes move along is derived,
-    not confirmed. A pod in WORD format carries a zero byte per sample, which must be zero.
-    """
-    width = {FORMAT_BYTE: 1, FORMAT_WORD: 2}.get(preamble.format)
-    if width is None:
-        raise CaptureError(
-            f"{source}: the preamble is of format {preamble.format}, the data are BYTE or WORD",
-            reason="format",
-        )
-    expected = preamble.points * width * (2 if pairs else 1)
-    if len(data) != expected:
-        raise CaptureError(
-            f"{source}: the preamble announces {preamble.points} points = {expected} bytes, the block has "
-            f"{len(data)}; the record is not the one that the preamble describes",
-            reason="mismatch",
-        )
-    if width == 1:
-        codes: Codes = np.frombuffer(data, dtype=np.uint8)
-        half = 0x80
-    else:
-        words = np.frombuffer(data, dtype="<u2" if little_endian else ">u2")
-        codes = words.astype(np.uint16, copy=False)
-        half = 0x8000
-    if units == "bits":
-        if width == 2:
-            if codes.size and int(codes.max()) > 0xFF:
-                raise ProtocolError(
-                    f"{source}: the upper byte of a pod's WORD sample is not zero; the byte order is wrong",
-                    first_bytes=data[:40],
-                )
-            codes = codes.astype(np.uint8)
-    elif not unsigned:
-        codes = codes ^ codes.dtype.type(half)
-        preamble = replace(preamble, y_reference=preamble.y_reference + half)
-    return Record(source, preamble, codes, units, pairs, settings or {})
-
-
-def parse_ascii(text: str, points: int) -> NDArray[np.float64]:
-    """Read the comma separated values of ASCii format, (points,); a hole (9.9E+37) becomes NaN."""
-    parts = [part for part in text.strip().split(",") if part.strip()]
-    if len(parts) != points:
-        raise CaptureError(f"the preamble announces {points} values, {len(parts)} came", reason="mismatch")
-    try:
-        values = np.array([float(part) for part in parts], dtype=np.float64)
-    except ValueError as error:
-        raise ProtocolError(f"expected comma separated numbers: {error}", first_bytes=text[:40].encode()) from None
-    values[np.abs(values) >= 0.999 * scpi.NO_VALUE] = np.nan
-    return values

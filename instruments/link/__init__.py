@@ -5,9 +5,19 @@ serves a recorded transcript through the same methods. Drivers know only ``Conve
 """
 
 from .conversation import Link
+from .discovery import may_be_asked, visible_resources
 from .interface import Conversation
 from .replay import ReplayLink
 from .transcript import Transcript
 from .visa import SerialOptions, check_library
 
-__all__ = ["Conversation", "Link", "ReplayLink", "SerialOptions", "Transcript", "check_library"]
+__all__ = [
+    "Conversation",
+    "Link",
+    "ReplayLink",
+    "SerialOptions",
+    "Transcript",
+    "check_library",
+    "may_be_asked",
+    "visible_resources",
+]

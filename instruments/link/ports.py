@@ -15,10 +15,11 @@ from typing import Any, Protocol
 CHUNK = 1 << 16
 #: Enough for an instrument that works on something else before it answers.
 RECOVERY_S = 2.0
+CONTROL_C = b"\x03"
 
 
 class PortTimeout(Exception):
-    """The deadline passed; what had come before it was already returned."""
+    """The deadline passed; what had come before it was already returned. A text says what it waited for."""
 
 
 class PortClosed(Exception):
@@ -36,11 +37,14 @@ class Port(Protocol):
     def send(self, data: bytes, deadline: float) -> None:
         """Send all bytes, the last one with END where there is such a thing."""
 
-    def receive(self, count: int, deadline: float, line: bool) -> tuple[bytes, bool]:
-        """Give 1 to ``count`` bytes and whether they end the message; ``line`` when text is expected."""
+    def receive(self, wanted: int, deadline: float, line: bool) -> tuple[bytes, bool]:
+        """Give what has come, at least a byte, and whether it ends the message; ``line`` when text is expected.
 
-    def discard_input(self) -> int:
-        """Throw away what has come unread, without waiting; give the number of bytes."""
+        ``wanted`` bytes will come for certain; more are given only where that takes no waiting.
+        """
+
+    def discard_input(self) -> bytes:
+        """Take what has come unread, without waiting; also finds a connection that was closed."""
 
     def device_clear(self, deadline: float) -> bool:
         """Clear the instrument's interface; False where the transport cannot."""
@@ -52,11 +56,11 @@ class Port(Protocol):
         """Close; never raises."""
 
 
-def remaining_s(deadline: float) -> float:
+def remaining_s(deadline: float, why: str = "") -> float:
     """Seconds left; raises PortTimeout when none are."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise PortTimeout
+        raise PortTimeout(why)
     return left
 
 
@@ -78,10 +82,10 @@ class SocketStream:
             except OSError as error:
                 raise PortClosed(f"sending failed: {error}") from error
 
-    def receive(self, count: int, deadline: float) -> bytes:
+    def receive(self, deadline: float) -> bytes:
         while True:
             try:
-                data = self._sock.recv(min(count, CHUNK))
+                data = self._sock.recv(CHUNK)
             except BlockingIOError:
                 select.select([self._sock], [], [], remaining_s(deadline))
                 continue
@@ -91,61 +95,95 @@ class SocketStream:
                 raise PortClosed("the instrument closed the connection")
             return data
 
-    def discard_input(self) -> int:
-        total = 0
+    def discard_input(self) -> bytes:
+        found = b""
         while True:
             try:
                 data = self._sock.recv(CHUNK)
             except BlockingIOError:
-                return total
+                return found
             except OSError as error:
                 raise PortClosed(f"the connection failed: {error}") from error
             if not data:
                 raise PortClosed("the instrument closed the connection")
-            total += len(data)
+            found = (found + data)[-CHUNK:]
+
+    def device_clear(self, deadline: float) -> bool:
+        return False
 
 
 class SerialStream:
-    """An open pyserial port; reads what is there instead of byte by byte."""
+    """An open pyserial port; reads what is there instead of byte by byte.
+
+    With the DTR/DSR handshake of the E364x (UG364 p.79) it sends only while the instrument's DTR line, which is
+    DSR here, is on: pyserial sets that handshake up, but neither it nor the Linux kernel watches the line.
+    """
 
     _SLICE_S = 0.02
+    #: Bytes sent between two looks at DSR: what an instrument still takes after it has switched the line off.
+    _PIECE = 16
 
     def __init__(self, port: Any) -> None:
         self._port = port
+        self._watched = bool(getattr(port, "dsrdtr", False)) and self._ready() is not None
         port.timeout = self._SLICE_S
 
-    def send(self, data: bytes, deadline: float) -> None:
+    def _ready(self) -> bool | None:
+        """Whether the instrument is ready to be talked to; None where the line cannot be seen (pseudo-terminals)."""
         try:
-            self._port.write_timeout = remaining_s(deadline)
+            return bool(self._port.dsr)
+        except (OSError, NotImplementedError):
+            return None
+
+    def send(self, data: bytes, deadline: float) -> None:
+        piece = self._PIECE if self._watched else max(1, len(data))
+        for start in range(0, len(data), piece):
+            while self._watched and not self._ready():
+                remaining_s(
+                    deadline,
+                    "its DTR line (pin 6 of this side, DSR) says that it is not ready: is it switched on, set to "
+                    "RS-232 with DTR/DSR, and are pins 4 and 6 wired? Else set rs232: {flow_control: none}",
+                )
+                time.sleep(0.001)
+            self._write(data[start : start + piece], deadline)
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        self._port.write_timeout = remaining_s(deadline)
+        try:
             self._port.write(data)
-        except PortTimeout:
-            raise
         except OSError as error:  # SerialException and SerialTimeoutException are OSErrors
             if "timeout" in str(error).lower():
                 raise PortTimeout from error
             raise PortClosed(f"sending failed: {error}") from error
 
-    def receive(self, count: int, deadline: float) -> bytes:
+    def device_clear(self, deadline: float) -> bool:
+        self._write(CONTROL_C, deadline)
+        return True
+
+    def receive(self, deadline: float) -> bytes:
         while True:
             try:
-                data = self._port.read(max(1, min(count, self._port.in_waiting)))
+                data = self._port.read(max(1, self._port.in_waiting))
             except OSError as error:
                 raise PortClosed(f"receiving failed: {error}") from error
             if data:
                 return bytes(data)
             remaining_s(deadline)
 
-    def discard_input(self) -> int:
+    def discard_input(self) -> bytes:
         try:
             waiting = int(self._port.in_waiting)
-            self._port.reset_input_buffer()
+            return bytes(self._port.read(waiting)) if waiting else b""
         except OSError as error:
             raise PortClosed(f"the connection failed: {error}") from error
-        return waiting
 
 
 class StreamPort:
-    """A stream that carries one instrument and nothing else."""
+    """A stream that carries one instrument and nothing else.
+
+    A raw socket has no device clear (PG4000 p.1599); on RS-232 this family takes Ctrl-C for one (UG364, RS-232
+    interface), and takes it whatever its handshake line says.
+    """
 
     recovery_s = RECOVERY_S
 
@@ -156,14 +194,14 @@ class StreamPort:
     def send(self, data: bytes, deadline: float) -> None:
         self._stream.send(data, deadline)
 
-    def receive(self, count: int, deadline: float, line: bool) -> tuple[bytes, bool]:
-        return self._stream.receive(count, deadline), False
+    def receive(self, wanted: int, deadline: float, line: bool) -> tuple[bytes, bool]:
+        return self._stream.receive(deadline), False
 
-    def discard_input(self) -> int:
+    def discard_input(self) -> bytes:
         return self._stream.discard_input()
 
     def device_clear(self, deadline: float) -> bool:
-        return False  # neither a raw socket nor a serial line has one (PG4000 p.1599)
+        return self._stream.device_clear(deadline)
 
     def to_local(self) -> bool:
         return False

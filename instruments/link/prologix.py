@@ -1,27 +1,35 @@
-"""Instruments behind a Prologix-style GPIB adapter, through pyvisa-py's INTFC and INSTR sessions.
+"""Instruments behind a Prologix-style GPIB adapter, over Ethernet (TCP 1234) or USB (a serial port).
 
-All instruments of one adapter share its connection and one lock held over write and read. pyvisa-py
-0.8.1 escapes and addresses the data; reading is done here, because its own reader stops at each line
-feed, gives up after 50 ms by default, and spins for ever on a closed connection. Replies keep their
-line feed. ``++read eoi`` is sent once per answer and repeated only when the adapter's own limit of
-3 s (the most that it takes: Prologix manual change log) has run out without a byte.
+All instruments of one adapter share its connection and one lock, held over write and read. VISA opens the
+connection as a plain socket or serial port, and the adapter's own protocol is spoken here, because pyvisa-py 0.8.1
+behind its INTFC resource wears the adapter's EEPROM at each opening (no ``++savecfg 0`` before its settings), gives
+up after 50 ms, stops reading at each line feed, and waits and spins without a deadline.
+
+Sources: Prologix GPIB-ETHERNET and GPIB-USB manual 1.6.6.0: ``++`` lines are for the adapter; ESC protects CR, LF,
+ESC and ``+`` in data. An instrument is read on ``++read eoi`` alone, sent once per answer and again only when the
+adapter's limit of 3 s (the most that it takes) has run out without a byte. The address goes with every message: a
+second client of the adapter may have changed it.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from instruments.errors import ConfigError
 
-from .ports import RECOVERY_S, PortClosed, PortTimeout, SerialStream, SocketStream, close_quietly, remaining_s
+from .ports import RECOVERY_S, Port, PortClosed, PortTimeout, remaining_s
 
 READ_TMO_S = 3.0
+#: Controller; no read after each write; LF and CR are not added; EOI with the last byte; nothing added to answers.
+SETTINGS = ("++savecfg 0", "++mode 1", "++auto 0", "++eos 3", "++eoi 1", "++eot_enable 0")
 _BOARD = re.compile(r"(?:PRLGX-(?:TCPIP|ASRL)|GPIB)(\d*)::", re.IGNORECASE)
+_ADDRESS = re.compile(r"GPIB\d*::(\d+)(?:::(\d+))?(?:::INSTR)?\Z", re.IGNORECASE)
+_ESCAPED = re.compile(rb"[\x1b\r\n+]")
+
+Tell = Callable[[bytes], None]
 
 _buses: dict[str, Bus] = {}
 _buses_lock = threading.Lock()
@@ -35,7 +43,21 @@ def board_of(text: str) -> int:
     return int(match[1] or 0)
 
 
-def acquire_bus(text: str, opener: Callable[[], Any]) -> Bus:
+def address_of(text: str) -> str:
+    """Give the argument of ``++addr`` for a GPIB resource string; raises ConfigError for what is no address.
+
+    A secondary address counts from 0 in VISA and from 96 for the adapter.
+    """
+    match = _ADDRESS.match(text)
+    primary, secondary = (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
+    if not 0 <= primary <= 30 or not (0 <= secondary <= 30 or 96 <= secondary <= 126):
+        raise ConfigError(f"{text!r}: GPIB0::5::INSTR is expected, with an address from 0 to 30")
+    if match is None or match[2] is None:
+        return str(primary)
+    return f"{primary} {secondary if secondary >= 96 else secondary + 96}"
+
+
+def acquire_bus(text: str, opener: Callable[[], Port], tell: Tell) -> Bus:
     """Give the bus of an adapter, opening it when nobody holds it yet; release it when done."""
     key = text.upper()
     with _buses_lock:
@@ -48,7 +70,7 @@ def acquire_bus(text: str, opener: Callable[[], Any]) -> Bus:
                         f"{text} and {other.text} are both board {board}; number one of them, such as "
                         f"PRLGX-TCPIP{board + 1}::..., and its instruments GPIB{board + 1}::..."
                     )
-            bus = Bus(text, board, opener)
+            bus = Bus(text, board, opener, tell)
             _buses[key] = bus
         bus.references += 1
         return bus
@@ -57,47 +79,45 @@ def acquire_bus(text: str, opener: Callable[[], Any]) -> Bus:
 class Bus:
     """One adapter: its connection, its lock, and how many instruments hold it."""
 
-    def __init__(self, text: str, board: int, opener: Callable[[], Any]) -> None:
+    def __init__(self, text: str, board: int, opener: Callable[[], Port], tell: Tell) -> None:
         self.text = text
         self.board = board
         self.lock = threading.RLock()
         self.references = 0
-        self.generation = 0
         self._opener = opener
-        self._resource: Any = None
-        self.stream: SocketStream | SerialStream
-        self.connect()
+        self._port: Port | None = None
+        self.connect(tell)
 
-    def connect(self) -> None:
-        """Open the connection and set the adapter; its settings are not saved in its EEPROM."""
-        resource = self._opener()
-        sessions = getattr(resource.visalib, "sessions", None)
-        session = sessions.get(resource.session) if isinstance(sessions, dict) else None
-        interface = getattr(session, "interface", None)
-        if interface is None:
-            close_quietly(resource)
-            raise ConfigError(f"{self.text}: GPIB adapters need the pyvisa-py backend (visa: '@py')")
+    @property
+    def port(self) -> Port:
+        """The connection to the adapter; raises PortClosed when there is none."""
+        if self._port is None:
+            raise PortClosed("the connection to the adapter could not be opened again")
+        return self._port
+
+    def connect(self, tell: Tell) -> None:
+        """Open the connection and set the adapter, without saving that in its EEPROM."""
+        port = self._opener()
+        lines = [*SETTINGS, f"++read_tmo_ms {1000 * READ_TMO_S:.0f}"]
         try:
-            self.stream = SocketStream(interface) if isinstance(interface, socket.socket) else SerialStream(interface)
-            resource.timeout = int(1000 * (READ_TMO_S + 0.5))  # only the INTFC's timeout has an effect
-            tmo_ms = int(1000 * READ_TMO_S)
-            self.stream.send(b"++savecfg 0\n++read_tmo_ms %d\n" % tmo_ms, time.monotonic() + READ_TMO_S)
+            port.send("".join(line + "\n" for line in lines).encode("ascii"), time.monotonic() + READ_TMO_S)
         except BaseException:
-            close_quietly(resource)
+            port.close()
             raise
-        self._resource = resource
-        self.generation += 1
+        for line in lines:
+            tell(line.encode("ascii"))
+        self._port = port
 
-    def reconnect(self) -> None:
-        """Close the connection and open it anew; every instrument behind it addresses itself again."""
+    def reconnect(self, tell: Tell) -> None:
+        """Close the connection and open it anew."""
         self.disconnect()
-        self.connect()
+        self.connect(tell)
 
     def disconnect(self) -> None:
         """Close the connection, if there is one."""
-        if self._resource is not None:
-            close_quietly(self._resource)
-            self._resource = None
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
 
     def release(self) -> None:
         """Give the bus up; the last one closes the connection."""
@@ -109,70 +129,54 @@ class Bus:
 
 
 class PrologixPort:
-    """One GPIB address behind an adapter."""
+    """One GPIB address behind an adapter. ``tell`` hears every line for the adapter."""
 
     #: An adapter that waits for an answer that never comes does nothing else until its own limit is over.
     recovery_s = READ_TMO_S + RECOVERY_S
 
-    def __init__(self, bus: Bus, text: str, opener: Callable[[], Any]) -> None:
+    def __init__(self, bus: Bus, text: str, tell: Tell) -> None:
         if board_of(text) != bus.board:
             raise ConfigError(f"{text} is not on board {bus.board} of {bus.text}; write GPIB{bus.board}::... for it")
         self._bus = bus
-        self._opener = opener
-        self._resource: Any = None
-        self._generation = 0
+        self._address = b"++addr " + address_of(text).encode("ascii")
+        self._tell = tell
         self._asked = True
-        self._session()
-
-    def _session(self) -> Any:
-        if self._generation != self._bus.generation or self._resource is None:
-            if self._resource is not None:
-                close_quietly(self._resource)
-            self._resource = self._opener()
-            self._generation = self._bus.generation
-        return self._resource.visalib.sessions[self._resource.session]
 
     def send(self, data: bytes, deadline: float) -> None:
-        self._bus.stream.discard_input()  # also finds a closed connection, on which pyvisa-py would spin
-        try:
-            self._session().write(data)
-        except OSError as error:
-            raise PortClosed(f"sending failed: {error}") from error
+        message = _ESCAPED.sub(lambda match: b"\x1b" + match[0], data.removesuffix(b"\n"))
+        self._command(deadline, message=message)
         self._asked = False
 
-    def receive(self, count: int, deadline: float, line: bool) -> tuple[bytes, bool]:
+    def receive(self, wanted: int, deadline: float, line: bool) -> tuple[bytes, bool]:
         while True:
             if not self._asked:
-                self._bus.stream.send(b"++read eoi\n", deadline)
+                self._tell(b"++read eoi")
+                self._bus.port.send(b"++read eoi\n", deadline)
                 self._asked = True
             try:
                 patience = min(deadline, time.monotonic() + READ_TMO_S + 0.2)
-                return self._bus.stream.receive(count, patience), False
+                return self._bus.port.receive(wanted, patience, line)[0], False
             except PortTimeout:
                 remaining_s(deadline)
                 self._asked = False
 
-    def discard_input(self) -> int:
-        return self._bus.stream.discard_input()
+    def discard_input(self) -> bytes:
+        return self._bus.port.discard_input()
 
     def device_clear(self, deadline: float) -> bool:
-        self._bus.stream.discard_input()
-        try:
-            self._session().clear()
-        except OSError as error:
-            raise PortClosed(f"clearing failed: {error}") from error
+        self._command(deadline, b"++clr")
         return True
 
     def to_local(self) -> bool:
-        session = self._session()
-        try:
-            session.interface.gpib_addr = session.gpib_addr
-            self._bus.stream.send(b"++loc\n", time.monotonic() + 1.0)
-        except OSError as error:
-            raise PortClosed(f"giving the panel back failed: {error}") from error
+        self._command(time.monotonic() + READ_TMO_S, b"++loc")
         return True
 
     def close(self) -> None:
-        if self._resource is not None:
-            close_quietly(self._resource)
-            self._resource = None
+        """Do nothing: the connection is the bus's."""
+
+    def _command(self, deadline: float, command: bytes = b"", *, message: bytes = b"") -> None:
+        """Address the instrument and send a line for the adapter or a message, in one piece."""
+        self._tell(self._address)
+        if command:
+            self._tell(command)
+        self._bus.port.send(self._address + b"\n" + (command or message) + b"\n", deadline)

@@ -10,16 +10,55 @@ from instruments.errors import ProtocolError
 from instruments.ieee488 import NEED, LineReader
 
 from .ports import CHUNK, Port
+from .transcript import Recorder
 
 _QUEUE_DEPTH = 32
 
 
-def read_line(port: Port, deadline: float, count: Callable[[int], None] = lambda size: None) -> bytes:
-    """Read exactly one line; ``count`` hears how many bytes came. Raises ProtocolError for more than one."""
+class Overheard:
+    """A port during recovery: what passes is recorded as such. Counts the messages sent."""
+
+    def __init__(self, port: Port, recorder: Recorder) -> None:
+        self._port = port
+        self._recorder = recorder
+        self.recovery_s = port.recovery_s
+        self.messages = 0
+
+    def send(self, data: bytes, deadline: float) -> None:
+        self._recorder.put("out", data.removesuffix(b"\n"), of="recovery")
+        self._port.send(data, deadline)
+        self.messages += 1
+
+    def receive(self, wanted: int, deadline: float, line: bool) -> tuple[bytes, bool]:
+        data, end = self._port.receive(wanted, deadline, line)
+        self._recorder.put("in", data, of="recovery")
+        return data, end
+
+    def discard_input(self) -> bytes:
+        data = self._port.discard_input()
+        if data:
+            self._recorder.put("in", data, of="dropped")
+        return data
+
+    def device_clear(self, deadline: float) -> bool:
+        done = self._port.device_clear(deadline)
+        if done:
+            self._recorder.put("clear", of="recovery")
+        return done
+
+    def to_local(self) -> bool:
+        return self._port.to_local()
+
+    def close(self) -> None:
+        self._port.close()
+
+
+def read_line(port: Port, deadline: float, hear: Callable[[bytes], object] = len) -> bytes:
+    """Read exactly one line; ``hear`` gets the bytes as they come. Raises ProtocolError for more than one."""
     reader = LineReader()
     while True:
-        data, end = port.receive(CHUNK, deadline, True)
-        count(len(data))
+        data, end = port.receive(1, deadline, True)
+        hear(data)
         event = reader.feed(data, end)
         if event is not NEED:
             break
@@ -44,7 +83,7 @@ def resynchronise(port: Port, nonce: int, deadline: float) -> int:
         port.send(b";".join([b"*ESE?"] * count) + b"\n", deadline)
         heard, found = b"", 0
         while found < count:
-            data, end = port.receive(CHUNK, deadline, True)
+            data, end = port.receive(1, deadline, True)
             heard = (heard + data + (b"\n" if end and not data.endswith(b"\n") else b""))[-CHUNK:]
             if heard.endswith(b"\n"):
                 found = _trailing_numbers(heard.rstrip(b"\r\n").rsplit(b"\n", 1)[-1])

@@ -1,4 +1,4 @@
-"""Opening VISA resources; with ``ports_visa`` the only place that touches pyvisa.
+"""Opening VISA resources; with ``message_port`` the only place that touches pyvisa.
 
 What pyvisa-py 0.8.1 does behind its back, and what is done about it here: a refused raw socket opens
 without an error; a failed open leaks its sockets; HiSLIP ignores the open timeout; TCP_NODELAY cannot
@@ -20,6 +20,7 @@ from instruments.errors import ConfigError, LinkError
 from .message_port import MessagePort
 from .ports import Port, SerialStream, SocketStream, StreamPort, close_quietly
 from .prologix import Bus, PrologixPort, acquire_bus
+from .transcript import Recorder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class SerialOptions:
     parity: Literal["none", "even", "odd"] = "none"
     stop_bits: Literal[1, 2] = 2
     flow_control: Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"] = "dtr_dsr"
+
+
+#: The USB adapter's virtual serial port, for which any rate will do (its manual, 4).
+ADAPTER_SERIAL = SerialOptions(baud_rate=115200, stop_bits=1, flow_control="none")
 
 
 @dataclass
@@ -55,11 +60,12 @@ def open_port(
     visa: str,
     open_timeout_s: float,
     serial: SerialOptions,
+    recorder: Recorder,
 ) -> Opened:
-    """Open the resources in their order; the last one is the instrument.
+    """Open the resources in their order; the last one is the instrument. ``recorder`` hears what an adapter is told.
 
     Raises:
-        ConfigError: resource strings that cannot be right.
+        ConfigError: resource strings that cannot be right, or a VISA library that cannot be loaded.
         LinkError: could not connect, with the resource, the seconds waited and what to try.
     """
     if not resources or len(resources) > 2:
@@ -69,26 +75,56 @@ def open_port(
         )
     backend = backend_name(visa)
     instrument = resources[-1]
+
+    def tell(line: bytes) -> None:
+        recorder.put("out", line, of="adapter")
+
     if len(resources) == 2:
         adapter = resources[0]
-        bus = acquire_bus(adapter, lambda: _open(name, adapter, backend, open_timeout_s, serial))
+        plain, options = _behind(adapter)
+        bus = acquire_bus(
+            adapter,
+            lambda: _connect(name, plain, backend, open_timeout_s, options, shown=adapter),
+            tell,
+        )
         try:
-            port = PrologixPort(bus, instrument, lambda: _open(name, instrument, backend, open_timeout_s, serial))
+            return Opened(PrologixPort(bus, instrument, tell), bus.lock, backend, bus)
         except BaseException:
             bus.release()
             raise
-        return Opened(port, bus.lock, backend, bus)
-    resource = _open(name, instrument, backend, open_timeout_s, serial)
-    return Opened(_port_for(name, resource, instrument), threading.RLock(), backend, None)
+    port = _connect(name, instrument, backend, open_timeout_s, serial)
+    return Opened(port, threading.RLock(), backend, None)
 
 
-def _port_for(name: str, resource: Any, text: str) -> Port:
+def _behind(adapter: str) -> tuple[str, SerialOptions]:
+    """Give the plain socket or serial port behind an adapter's INTFC resource, for any VISA library."""
+    from pyvisa import rname
+
+    try:
+        parsed = rname.parse_resource_name(adapter)
+    except ValueError as error:
+        raise ConfigError(f"{adapter!r} is no resource string: {error}") from error
+    if isinstance(parsed, rname.PrlgxTCPIPIntfc):
+        return f"TCPIP::{parsed.host_address}::{parsed.port}::SOCKET", ADAPTER_SERIAL
+    if isinstance(parsed, rname.PrlgxASRLIntfc):
+        return f"ASRL{parsed.serial_device}::INSTR", ADAPTER_SERIAL
+    raise ConfigError(
+        f"{adapter!r} stands before an instrument, where an adapter is expected: PRLGX-TCPIP::HOST::1234::INTFC or "
+        "PRLGX-ASRL::/dev/ttyUSB0::INTFC"
+    )
+
+
+def _connect(
+    name: str, text: str, backend: str, timeout_s: float, serial: SerialOptions, shown: str | None = None
+) -> Port:
+    """Open one resource and choose how to talk over it; errors speak of ``shown`` where that is another name."""
+    resource = _open(name, text, backend, timeout_s, serial, shown or text)
     interface = getattr(_py_session(resource), "interface", None)
     if text.upper().endswith("::SOCKET") and isinstance(interface, socket.socket):
         fault = interface.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if fault:
             close_quietly(resource)
-            raise _could_not(name, text, 0.0, os.strerror(fault))
+            raise _could_not(name, shown or text, 0.0, os.strerror(fault))
         return StreamPort(SocketStream(interface), resource)
     if text.upper().startswith("ASRL") and hasattr(interface, "in_waiting"):
         return StreamPort(SerialStream(interface), resource)
@@ -101,7 +137,7 @@ def _py_session(resource: Any) -> Any:
     return sessions.get(resource.session) if isinstance(sessions, dict) else None
 
 
-def _open(name: str, text: str, backend: str, timeout_s: float, serial: SerialOptions) -> Any:
+def _open(name: str, text: str, backend: str, timeout_s: float, serial: SerialOptions, shown: str) -> Any:
     """Open one resource within a deadline of our own, since not every transport keeps one."""
     box: dict[str, Any] = {}
     lock = threading.Lock()
@@ -130,20 +166,20 @@ def _open(name: str, text: str, backend: str, timeout_s: float, serial: SerialOp
     waited_s = time.monotonic() - started
     error = box.pop("error", None)
     reason = "no answer" if error is None else _plain(error)
-    raise _could_not(name, text, waited_s, reason)
+    raise _could_not(name, shown, waited_s, reason)
 
 
 def check_library(visa: str) -> None:
-    """Raise ConfigError when the VISA library that would be used cannot be loaded."""
+    """Raise ConfigError, in one line, when the VISA library that would be used cannot be loaded."""
     import pyvisa
 
-    backend = os.environ.get("PYVISA_LIBRARY") or visa
+    backend = backend_name(visa)
     try:
         pyvisa.ResourceManager(backend)
     except Exception as error:
         raise ConfigError(
             f"VISA library {backend!r} (PYVISA_LIBRARY in the environment, else visa: in lab.yaml) cannot be used: "
-            f"{_plain(error)}"
+            f"{_plain(error)}; write @py for pyvisa-py, or the path of a vendor's library that is installed"
         ) from error
 
 
@@ -165,12 +201,14 @@ def _open_visa(text: str, backend: str, timeout_s: float, serial: SerialOptions)
 
 
 def _plain(error: BaseException) -> str:
+    """Give the root of an error in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     context = error.__context__
     if isinstance(context, Exception) and context.__cause__ is not None:
         return _plain(context)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def close_leaked(error: BaseException) -> None:
@@ -186,10 +224,6 @@ def close_leaked(error: BaseException) -> None:
         trace = current.__traceback__
         while trace is not None:
             owner = trace.tb_frame.f_locals.get("self")
-            boards = getattr(owner, "boards", None)
-            board = getattr(getattr(owner, "parsed", None), "board", None)
-            if isinstance(boards, dict) and boards.get(board) is owner:
-                del boards[board]  # a dead adapter must not serve a later GPIB open
             for attribute in ("interface", "sock", "_sync", "_async"):
                 leaked = getattr(owner, "__dict__", {}).get(attribute)
                 if isinstance(leaked, socket.socket):
@@ -212,7 +246,10 @@ def _advice(text: str) -> str:
     if upper.startswith("PRLGX"):
         return "check power and network of the GPIB adapter; it serves one client at a time on port 1234"
     if upper.startswith("GPIB"):
-        return "name the adapter's INTFC with the same board number before it, or install linux-gpib"
+        return (
+            "behind a Prologix adapter name its INTFC with the same board number before it; for a GPIB board install "
+            "linux-gpib or gpib-ctypes, or name the vendor's VISA library in visa: or PYVISA_LIBRARY"
+        )
     return (
         "check power, network and the instrument's I/O menu, and that host and port are right "
         "(for the simulated bench: is python -m instruments.simulated running?)"

@@ -21,8 +21,9 @@ class Settings:
     range: str = "P35V"
     voltage_v: float = 0.0
     current_a: float = 2.2
-    triggered_v: float = 0.0
-    triggered_a: float = 2.2
+    triggered_v: float | None = None
+    triggered_a: float | None = None
+    """None: never programmed, and then the immediate level counts."""
     ovp_v: float = OVP_MAX_V
     ovp_on: bool = True
     output: bool = False

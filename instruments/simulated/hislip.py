@@ -1,8 +1,9 @@
-"""A simulated instrument behind HiSLIP 1.0, synchronized mode, on any port, loopback only.
+"""A simulated instrument behind HiSLIP 1.0 (IVI-6.1) on any port, loopback only.
 
 A convenience of the simulator: nothing shows that the 2000 X series has HiSLIP. Open it as
-`TCPIP::host::hislip0,PORT::INSTR`. From IVI-6.1; Interrupted and AsyncInterrupted are not sent (a client
-recognises a stale answer by its message id), and locks are granted one at a time.
+`TCPIP::host::hislip0,PORT::INSTR`. It prefers the synchronized mode, in which a response that was not read before the
+next message is lost (Interrupted, AsyncInterrupted, -410); a client may ask for the overlapped one with a device
+clear, where responses queue up and tell by their MessageID what they answer.
 """
 
 from __future__ import annotations
@@ -11,23 +12,20 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
+from instruments.simulated import hislip_messages as hs
+from instruments.simulated.hislip_locks import FAILED, Locks
+from instruments.simulated.hislip_messages import FatalError, Message, encode
 from instruments.simulated.scpi_port import Port
-from instruments.simulated.servers import Listener, Served, receive_exactly, reset_connection
+from instruments.simulated.servers import Listener, Served, reset_connection
 
-HEADER = struct.Struct(">2sBBIQ")
-(INITIALIZE, INITIALIZE_RESPONSE, FATAL_ERROR, ERROR, ASYNC_LOCK, ASYNC_LOCK_RESPONSE, DATA, DATA_END,
- CLEAR_COMPLETE, CLEAR_ACKNOWLEDGE, REMOTE_LOCAL, REMOTE_LOCAL_RESPONSE, TRIGGER, INTERRUPTED,
- ASYNC_INTERRUPTED, MAX_SIZE, MAX_SIZE_RESPONSE, ASYNC_INITIALIZE, ASYNC_INITIALIZE_RESPONSE, ASYNC_CLEAR,
- SERVICE_REQUEST, STATUS_QUERY, STATUS_RESPONSE, ASYNC_CLEAR_ACKNOWLEDGE, LOCK_INFO,
- LOCK_INFO_RESPONSE) = range(26)  # fmt: skip
-VERSION_1_0 = 0x0100
 SUB_ADDRESS = b"hislip0"
-
-
-def _message(kind: int, control: int = 0, parameter: int = 0, payload: bytes = b"") -> bytes:
-    return HEADER.pack(b"HS", kind, control, parameter, len(payload)) + payload
+VENDOR = 0x4A42
+LOOK_S = 0.05
+RMT_DELIVERED = 1
+GO_LOCAL, GO_REMOTE = (2, 6), (3, 5)
 
 
 class _Session:
@@ -38,13 +36,28 @@ class _Session:
         self.other: socket.socket | None = None
         self.message_id = 0
         self.max_size = 1 << 20
-        self.clearing = False
-        self.over = False
-        self.sending = threading.Lock()
+        self.clearing = self.over = False
+        self.interruptions_sent = self.requests_sent = 0
+        self.asked_s: float | None = None
+        self.sending, self.sending_other = threading.Lock(), threading.Lock()
+
+    def send(self, data: bytes) -> None:
+        """Send on the synchronous channel; hold `sending`."""
+        self.channel.sendall(data)
+
+    def send_other(self, data: bytes) -> None:
+        """Send on the asynchronous channel."""
+        with self.sending_other:
+            if self.other is not None:
+                self.other.sendall(data)
 
 
 class HislipServer(Listener):
-    """Serves a machine to HiSLIP clients."""
+    """Serves a machine to HiSLIP clients.
+
+    `service_delay_s`: a client that asks for the status byte within it takes a request for service away before it is
+    sent. `interrupts` False leaves out the two messages of an interrupted query, as in servers that never send them.
+    """
 
     def __init__(
         self,
@@ -54,150 +67,242 @@ class HislipServer(Listener):
         port: int = 0,
         *,
         max_size: int = 1 << 20,
+        max_clients: int = 64,
+        service_delay_s: float = 0.05,
+        interrupts: bool = True,
     ) -> None:
         super().__init__(served, host, port, "hislip")
-        self._open_port, self._max_size = open_port, max_size
+        self._open_port, self._max_size, self._max_clients = open_port, max_size, max_clients
+        self._service_delay_s, self._interrupts = service_delay_s, interrupts
         self._sessions: dict[int, _Session] = {}
-        self._next = 1
-        self._locked_by: int | None = None
+        self._next = 0
+        self._locks = Locks()
 
     def serve(self, connection: socket.socket) -> None:
         """The first message tells which channel this is."""
-        kind, _, parameter, payload = self._receive(connection)
-        if kind == INITIALIZE:
-            if payload.lower() not in (b"", SUB_ADDRESS):
-                connection.sendall(_message(FATAL_ERROR, 3, payload=b"no such sub-address"))
-                return
-            self._serve_sync(connection)
-        elif kind == ASYNC_INITIALIZE and parameter & 0xFFFF in self._sessions:
-            self._serve_async(connection, self._sessions[parameter & 0xFFFF])
-        else:
-            connection.sendall(_message(FATAL_ERROR, 3, payload=b"invalid initialization sequence"))
-
-    @staticmethod
-    def _receive(connection: socket.socket) -> tuple[int, int, int, bytes]:
-        prologue, kind, control, parameter, length = HEADER.unpack(receive_exactly(connection, HEADER.size))
-        if prologue != b"HS":
-            connection.sendall(_message(FATAL_ERROR, 1, payload=b"poorly formed message header"))
-            raise EOFError("not HiSLIP")
-        return kind, control, parameter, receive_exactly(connection, length)
+        try:
+            first = hs.receive(connection, self._max_size)
+            if first.kind == hs.INITIALIZE:
+                self._serve_sync(connection, first)
+            elif first.kind == hs.ASYNC_INITIALIZE:
+                self._serve_async(connection, first)
+            else:
+                raise FatalError(hs.INVALID_SEQUENCE, "invalid initialization sequence")
+        except FatalError as error:
+            with contextlib.suppress(OSError):
+                connection.sendall(encode(hs.FATAL_ERROR, error.code, payload=str(error).encode()))
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(LOOK_S)
+                while connection.recv(65536):  # closing with bytes unread would take the message back
+                    pass
+            raise
 
     # --- synchronous channel --------------------------------------------------------------------
 
-    def _serve_sync(self, connection: socket.socket) -> None:
+    def _serve_sync(self, connection: socket.socket, first: Message) -> None:
+        if first.payload.lower() not in (b"", SUB_ADDRESS):
+            raise FatalError(hs.INVALID_SEQUENCE, f"there is no sub-address but {SUB_ADDRESS.decode()}")
         with self.served.changed:
-            session = _Session(self._next, self._open_port(), connection)
-            self._next += 1
-            self._sessions[session.number] = session
-        connection.sendall(_message(INITIALIZE_RESPONSE, 0, VERSION_1_0 << 16 | session.number))
+            if len(self._sessions) >= self._max_clients:
+                raise FatalError(hs.TOO_MANY_CLIENTS, "maximum number of clients exceeded")
+            self._next = self._next % 0xFFFF + 1
+            session = self._sessions[self._next] = _Session(self._next, self._open_port(), connection)
+        version = min(first.parameter >> 16, hs.VERSION_1_0)
+        session.send(encode(hs.INITIALIZE_RESPONSE, 0, version << 16 | session.number))
         self.threads.start(self._send_later, session, name="hislip-sender")
         try:
             while True:
-                self._sync_message(session, *self._receive(connection))
+                self._sync_message(session, hs.receive(connection, self._max_size))
         finally:
             with self.served.changed:
                 session.over = True
                 session.port.close()
                 self._sessions.pop(session.number, None)
-                if self._locked_by == session.number:
-                    self._locked_by = None
+                self._locks.drop(session.number)
                 self.served.wake_all()
             if session.other is not None:
                 with contextlib.suppress(OSError):
                     session.other.shutdown(socket.SHUT_RDWR)
 
-    def _sync_message(self, session: _Session, kind: int, control: int, parameter: int, payload: bytes) -> None:
-        if kind == CLEAR_COMPLETE:
-            with self.served.changed:
-                session.clearing = False
+    def _sync_message(self, session: _Session, message: Message) -> None:
+        if session.other is None:
+            raise FatalError(hs.NOT_BOTH_CHANNELS, "attempt to use connection without both channels established")
+        if error := _refusal(message, (hs.CLEAR_COMPLETE, hs.DATA, hs.DATA_END, hs.TRIGGER)):
             with session.sending:
-                session.channel.sendall(_message(CLEAR_ACKNOWLEDGE, 0))
+                session.send(error)
             return
-        if kind not in (DATA, DATA_END, TRIGGER):
-            session.channel.sendall(_message(ERROR, 1, payload=b"unrecognized message type"))
+        if message.kind == hs.CLEAR_COMPLETE:
+            self._clear_complete(session, message)
             return
         with self.served.changed:
-            if session.clearing:
+            while not (session.clearing or session.over or self._locks.may(session.number)):
+                self.served.wait()
+            if session.clearing or session.over:
                 return
             self.served.advance()
-            session.message_id = parameter
-            if kind == TRIGGER:
+            session.message_id = message.parameter
+            self._take_rmt(session, message.control)
+            if message.kind == hs.TRIGGER:
                 session.port.trigger()
             else:
-                session.port.write(payload, kind == DATA_END)
+                session.port.write(message.payload, message.kind == hs.DATA_END, message.parameter)
             self.served.kick()
         self._flush(session)
+
+    def _take_rmt(self, session: _Session, control: int) -> None:
+        """A message that does not say that the last response was delivered interrupts it (IVI-6.1, 3.1.1)."""
+        port = session.port
+        if port.unread and not control & RMT_DELIVERED and not port.overlapped:
+            port.interrupt()
+        port.unread = False
+
+    def _clear_complete(self, session: _Session, message: Message) -> None:
+        """The client has chosen the mode."""
+        with self.served.changed:
+            session.clearing = False
+            session.port.overlapped = bool(message.control & 1)
+        with session.sending:
+            session.send(encode(hs.CLEAR_ACKNOWLEDGE, message.control & 1))
 
     def _flush(self, session: _Session) -> None:
         """Send what is ready, whole response by whole response, cut to the client's message size."""
         with session.sending:
             while True:
                 with self.served.changed:
-                    taken, number = session.port.take_message(), session.message_id
+                    interrupted = self._interruption(session)
+                    taken = session.port.take_message()
+                    if taken is not None:
+                        session.port.unread = taken[1] and not session.port.overlapped
+                if interrupted is not None:
+                    session.send_other(encode(hs.ASYNC_INTERRUPTED, 0, interrupted))
+                    session.send(encode(hs.INTERRUPTED, 0, interrupted))
                 if taken is None:
                     return
-                message, end = taken
-                room = max(1, session.max_size - HEADER.size)
+                message, end, number = taken
+                room = max(1, session.max_size - hs.HEADER.size)
                 parts = [message[k : k + room] for k in range(0, len(message), room)]
                 for index, part in enumerate(parts):
-                    kind = DATA_END if end and index == len(parts) - 1 else DATA
-                    session.channel.sendall(_message(kind, 0, number, part))
+                    kind = hs.DATA_END if end and index == len(parts) - 1 else hs.DATA
+                    session.send(encode(kind, 0, number, part))
+
+    def _interruption(self, session: _Session) -> int | None:
+        """MessageID of the message that interrupted a response, if one did since this was asked last."""
+        if session.interruptions_sent == session.port.interruptions:
+            return None
+        session.interruptions_sent = session.port.interruptions
+        return session.message_id if self._interrupts else None
 
     def _send_later(self, session: _Session) -> None:
-        """Thread: replies that become ready by time."""
+        """Thread: replies and requests for service that become ready by time."""
+        port = session.port
         while True:
             with self.served.changed:
-                while not (session.over or session.port.readable or session.port.broken):
-                    self.served.wait()
-                if session.over:
-                    return
-                if session.port.broken:
-                    reset_connection(session.channel)
-                    return
+                while not (session.over or port.readable or port.broken or self._has_news(session)):
+                    if port.machine.sre and self.served.engine.wake_s is None:
+                        self.served.look(LOOK_S)
+                    else:
+                        self.served.wait()
+                request = self._request(session)
+            if session.over:
+                return
+            if port.broken:
+                reset_connection(session.channel)
+                return
             with contextlib.suppress(OSError):
+                if request:
+                    session.send_other(request)
                 self._flush(session)
+
+    def _has_news(self, session: _Session) -> bool:
+        """Whether a response was lost, or a request for service is old enough to be sent."""
+        port, now_s = session.port, time.monotonic()
+        if port.interruptions != session.interruptions_sent:
+            return True
+        if not port.service_asked or port.requests == session.requests_sent:
+            session.asked_s = None
+            return False
+        session.asked_s = now_s if session.asked_s is None else session.asked_s
+        return now_s - session.asked_s >= self._service_delay_s
+
+    def _request(self, session: _Session) -> bytes:
+        """AsyncServiceRequest if one is due; the status byte stays as it is until it is asked for."""
+        port = session.port
+        if not self._has_news(session) or session.asked_s is None:
+            return b""
+        session.requests_sent, session.asked_s = port.requests, None
+        return encode(hs.SERVICE_REQUEST, port.machine.status_byte(port) | 64)
 
     # --- asynchronous channel -------------------------------------------------------------------
 
-    def _serve_async(self, connection: socket.socket, session: _Session) -> None:
-        session.other = connection
-        connection.sendall(_message(ASYNC_INITIALIZE_RESPONSE, 0, 0x4A42))
-        while True:
-            kind, control, _, payload = self._receive(connection)
-            connection.sendall(self._async_answer(session, kind, control, payload))
+    def _serve_async(self, connection: socket.socket, first: Message) -> None:
+        with self.served.changed:
+            session = self._sessions.get(first.parameter)
+            if session is None or session.other is not None:
+                raise FatalError(hs.INVALID_SEQUENCE, f"there is no session {first.parameter} to be joined")
+            session.other = connection
+        session.send_other(encode(hs.ASYNC_INITIALIZE_RESPONSE, 0, VENDOR))
+        try:
+            while True:
+                session.send_other(self._async_answer(session, hs.receive(connection, self._max_size)))
+        finally:
+            with self.served.changed:
+                session.other = None
 
-    def _async_answer(self, session: _Session, kind: int, control: int, payload: bytes) -> bytes:
+    def _async_answer(self, session: _Session, message: Message) -> bytes:
+        known = (hs.MAX_SIZE, hs.STATUS_QUERY, hs.ASYNC_CLEAR, hs.ASYNC_LOCK, hs.LOCK_INFO, hs.REMOTE_LOCAL)
+        if error := _refusal(message, known):
+            return error
+        port, control = session.port, message.control
         with self.served.changed:
             self.served.advance()
-            if kind == MAX_SIZE:
-                session.max_size = max(HEADER.size + 1, min(struct.unpack(">Q", payload)[0], 1 << 28))
-                return _message(MAX_SIZE_RESPONSE, payload=struct.pack(">Q", self._max_size))
-            if kind == STATUS_QUERY:
-                return _message(STATUS_RESPONSE, session.port.status_byte())
-            if kind == ASYNC_CLEAR:
+            if message.kind == hs.MAX_SIZE:
+                if len(message.payload) != 8:
+                    return encode(hs.ERROR, hs.UNIDENTIFIED, payload=b"a size has eight bytes")
+                session.max_size = max(hs.HEADER.size + 1, min(struct.unpack(">Q", message.payload)[0], 1 << 28))
+                return encode(hs.MAX_SIZE_RESPONSE, payload=struct.pack(">Q", self._max_size))
+            if message.kind == hs.STATUS_QUERY:
+                port.unread = port.unread and not control & RMT_DELIVERED
+                return encode(hs.STATUS_RESPONSE, port.serial_poll())
+            if message.kind == hs.ASYNC_CLEAR:
                 session.clearing = True
-                session.port.clear()
-                self.served.kick()
-                return _message(ASYNC_CLEAR_ACKNOWLEDGE, 0)
-            if kind == ASYNC_LOCK:
-                return _message(ASYNC_LOCK_RESPONSE, self._lock(session, bool(control & 1)))
-            if kind == LOCK_INFO:
-                held = self._locked_by is not None
-                return _message(LOCK_INFO_RESPONSE, int(held), int(held))
-            if kind == REMOTE_LOCAL:
-                if control in (2, 6):
-                    session.port.machine.go_local()
-                return _message(REMOTE_LOCAL_RESPONSE)
-        return _message(ERROR, 1, payload=b"unrecognized message type")
+                port.clear()
+                self.served.wake_all()
+                return encode(hs.ASYNC_CLEAR_ACKNOWLEDGE, 0)
+            if message.kind == hs.ASYNC_LOCK:
+                return self._lock(session, message)
+            if message.kind == hs.LOCK_INFO:
+                return encode(hs.LOCK_INFO_RESPONSE, int(self._locks.exclusive is not None), self._locks.holders)
+            if control > max(GO_LOCAL):
+                return encode(hs.ERROR, hs.UNRECOGNIZED_CONTROL, payload=b"unrecognized control code")
+            if control in GO_LOCAL:
+                port.machine.go_local()
+            elif control in GO_REMOTE:
+                port.machine.go_remote()
+            return encode(hs.REMOTE_LOCAL_RESPONSE)
 
-    def _lock(self, session: _Session, request: bool) -> int:
-        """1 done, 0 held by somebody else, 3 released without having it."""
-        if request:
-            if self._locked_by not in (None, session.number):
-                return 0
-            self._locked_by = session.number
-            return 1
-        if self._locked_by != session.number:
-            return 3
-        self._locked_by = None
-        return 1
+    def _lock(self, session: _Session, message: Message) -> bytes:
+        """AsyncLock: release, or request and wait for up to so many milliseconds."""
+        if message.control > 1:
+            return encode(hs.ERROR, hs.UNRECOGNIZED_CONTROL, payload=b"unrecognized control code")
+        if not message.control:
+            answer = self._locks.release(session.number)
+            self.served.wake_all()
+            return encode(hs.ASYNC_LOCK_RESPONSE, answer)
+        until_s = self.served.clock() + message.parameter / 1000
+        word = message.payload.decode("ascii", "replace")
+        while (granted := self._locks.request(session.number, word)) is None:
+            if self.served.clock() >= until_s or session.over:
+                return encode(hs.ASYNC_LOCK_RESPONSE, FAILED)
+            self.served.wait(until_s)
+        return encode(hs.ASYNC_LOCK_RESPONSE, granted)
+
+
+def _refusal(message: Message, known: tuple[int, ...]) -> bytes:
+    """Error for a message that this channel does not take, or nothing."""
+    if message.too_large:
+        return encode(hs.ERROR, hs.TOO_LARGE, payload=b"message too large")
+    if message.kind >= hs.FIRST_OF_VENDORS:
+        return encode(hs.ERROR, hs.UNRECOGNIZED_VENDOR, payload=b"unrecognized vendor defined message")
+    if message.kind not in known:
+        return encode(hs.ERROR, hs.UNRECOGNIZED_TYPE, payload=b"unrecognized message type")
+    return b""

@@ -4,7 +4,8 @@ The pre-trigger part of the screen is filled before a trigger is accepted; edges
 Sample rate is memory over time range, stepped down to 1, 2, 2.5, 4 or 5 times a power of ten (facts: PD3's
 table and PD1's counts), so that what is on the screen is often less than the memory.
 
-Unconfirmed: RUN has half the memory of SINGle; both channels of a pair, and POD1, each halve it.
+RUN has half the memory of SINGle (UG3000 p.270), both channels of a pair halve it, and so does a pod (unconfirmed:
+`Options.run_halves`, `pair_halves`, `pod_halves`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import numpy as np
 
 from instruments.simulated.interfaces import Surroundings
 from instruments.simulated.mso_settings import Settings
+from instruments.simulated.mso_trigger import TriggerFinder
 
 Mode = Literal["STOP", "RUN", "SING", "DIG"]
 Phase = Literal["IDLE", "FILL", "WAIT", "POST"]
 
-ADC_HZ = 1e9
 RATE_STEPS = (1.0, 2.0, 2.5, 4.0, 5.0)
 MEASUREMENT_POINTS = 62_500
+REARM_S = 20e-6
+"""From the end of one segment to the start of the next (data sheets of the family, unconfirmed)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Options:
     """How the acquisition behaves where it differs between units or is not known."""
 
     memory_points: int = 1_000_000
+    run_halves: bool = True
+    pair_halves: bool = True
+    pod_halves: bool = True
     screen_fraction: float = 1.0
     """Below 1: this part of the memory is on the screen and the rate is not stepped (480 000 of 500 000)."""
     arm_s: float = 0.005
@@ -45,6 +51,16 @@ class Options:
     ext_bit: int | None = None
     """The digital line that is also wired to EXT TRIG IN; None: nothing is connected."""
     line_hz: float = 50.0
+    adc_hz: float = 1e9
+    """Rate of each channel when both of a pair are on; twice that alone."""
+    aperture_s: float = 1.75e-9
+    """What one sample smears over: the rise time that belongs to the bandwidth."""
+    single_pends: bool = False
+    """Whether *OPC, *OPC? and *WAI wait for the end of a SINGle."""
+    single_averages: bool = False
+    """Whether SINGle waits for :ACQuire:COUNt triggers with AVERage, as DIGitize does (PG2000 p.631)."""
+    most_averaged: int = 16
+    """Of the acquisitions that AVERage counts, so many are computed, evenly spread; the noise is that of all."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class Record:
     timing: Timing
     settings: Settings
     blank: bool = False
+    triggers: tuple[float, ...] = ()
+    """Of an average: when each of its acquisitions was triggered; `trigger_s` is the last."""
 
     @property
     def step_s(self) -> float:
@@ -76,12 +94,18 @@ class Record:
 
 def timing_of(settings: Settings, options: Options, running: bool) -> Timing:
     """Sample rate and counts for these settings."""
-    shown = [settings.channels[f"CHAN{n}"].display for n in range(1, 5)]
     memory = options.memory_points
-    for halves in ((shown[0] and shown[1]) or (shown[2] and shown[3]), settings.digital.on, running):
+    pods = settings.digital.on or settings.digital2.on
+    for halves in (
+        settings.paired and options.pair_halves,
+        pods and options.pod_halves,
+        running and options.run_halves,
+    ):
         memory //= 2 if halves else 1
+    if settings.acquire.mode == "SEGM" and not running:
+        memory //= settings.acquire.segments
     range_s = settings.timebase.range_s
-    fastest = ADC_HZ * (1 if (shown[0] and shown[1]) or (shown[2] and shown[3]) else 2)
+    fastest = options.adc_hz * (1 if settings.paired else 2)
     if options.screen_fraction < 1.0:
         rate = min(options.screen_fraction * memory / range_s, fastest)
     else:
@@ -105,22 +129,28 @@ class Acquisition:
     mode: Mode = "STOP"
     phase: Phase = "IDLE"
     record: Record | None = None
+    segments: list[Record] = field(default_factory=list)
+    """Of segmented memory: what the acquisition has filled so far; `record` is the one that is read."""
     triggered: bool = False
     """TER: a trigger came since it was last read."""
     armed: bool = False
     """AER: the instrument armed since it was last read."""
     _settings: Settings = field(default_factory=Settings)
+    _averaged: list[float] = field(default_factory=list)
     _number: int = 0
     _armed_s: float = 0.0
     _trigger_s: float = 0.0
     _done_s: float = 0.0
     _force_s: float | None = None
-    _scan_s: float = 0.0
-    _above: int = 0
+
+    def __post_init__(self) -> None:
+        self._finder = TriggerFinder(self.world, self.options)
 
     def start(self, mode: Mode, settings: Settings, now_s: float) -> None:
         """Begin: forget the last record unless free-running, fill the pre-trigger."""
         self.mode = mode
+        self.segments = []
+        self._averaged = []
         if mode in ("SING", "DIG") and self.options.untriggered != "stale":
             self.record = None
         self._begin(settings, now_s)
@@ -131,7 +161,8 @@ class Acquisition:
         self.phase = "FILL"
         before_s = max(0.0, -self._settings.timebase.window_s[0])
         self._armed_s = start_s + self.options.arm_s + before_s
-        self._scan_s, self._above, self._force_s = self._armed_s, 0, None
+        self._force_s = None
+        self._finder.begin(self._settings, self._number)
 
     def stop(self) -> None:
         """:STOP. A single acquisition that has not triggered leaves what `untriggered` says."""
@@ -142,6 +173,7 @@ class Acquisition:
     def settings_changed(self, settings: Settings, now_s: float) -> None:
         """Anything that changes the samples makes a running acquisition begin again."""
         if self.mode != "STOP":
+            self._averaged = []
             self._begin(settings, now_s)
 
     def force(self, now_s: float) -> None:
@@ -175,7 +207,11 @@ class Acquisition:
             else:
                 if now_s < self._done_s:
                     return
+                if self._next_average():
+                    continue
                 self.record = self._finish(self._trigger_s)
+                if self._next_segment():
+                    continue
                 if self.mode != "RUN":
                     self.mode, self.phase = "STOP", "IDLE"
                     return
@@ -184,11 +220,38 @@ class Acquisition:
                 cycle_s = self._settings.timebase.range_s + self.options.arm_s + self.options.auto_trigger_s
                 self._begin(self._settings, max(again_s, now_s - 2 * cycle_s))
 
+    def _next_average(self) -> bool:
+        """Count an acquisition of an average; begin the next one, if there is one."""
+        acquire, counting = self._settings.acquire, ("DIG", "SING") if self.options.single_averages else ("DIG",)
+        if acquire.type != "AVER" or self.mode not in counting:
+            self._averaged = []
+            return False
+        self._averaged.append(self._trigger_s)
+        if len(self._averaged) >= acquire.count:
+            return False
+        self._begin(self._settings, max(self._done_s, self._trigger_s + self._settings.trigger.holdoff_s))
+        return True
+
+    def _next_segment(self) -> bool:
+        """Keep what was acquired as a segment; begin the next one, if there is one."""
+        acquire = self._settings.acquire
+        if acquire.mode != "SEGM" or self.mode not in ("SING", "DIG") or self.record is None:
+            return False
+        self.segments.append(self.record)
+        if len(self.segments) >= acquire.segments:
+            return False
+        before_s, after_s = self._settings.timebase.window_s
+        end_s = self._trigger_s + max(0.0, after_s)
+        self._begin(self._settings, end_s)
+        self._armed_s = end_s + REARM_S + max(0.0, -before_s)
+        return True
+
     def _finish(self, trigger_s: float, blank: bool = False) -> Record:
         timing = timing_of(self._settings, self.options, self.mode == "RUN")
-        phase = float(np.random.default_rng([self.seed, 0x5C0E, self._number]).uniform(0, 1))
+        phase = float(np.random.default_rng([self.seed, 0x5C0E, abs(int(trigger_s * 1e9))]).uniform(0, 1))
         start_s = self._settings.timebase.window_s[0] + phase / timing.rate_hz
-        return Record(self._number, trigger_s, float(f"{start_s:.8E}"), timing, self._settings, blank)
+        start_s = float(f"{start_s:.8E}")
+        return Record(self._number, trigger_s, start_s, timing, self._settings, blank, tuple(self._averaged))
 
     def preview(self, settings: Settings) -> Record:
         """What the next acquisition would look like; for a preamble without data."""
@@ -207,61 +270,7 @@ class Acquisition:
         if trigger.sweep == "AUTO" and not forced_normal:
             times.append(self._armed_s + self.options.auto_trigger_s)
         latest_s = min([now_s, *times])
-        if trigger.mode == "EDGE":
-            edge_s = self._edge(trigger.source, trigger.slope, latest_s)
-            times += [edge_s] if edge_s is not None else []
+        signal_s = self._finder.find(self._armed_s, latest_s)
+        times += [signal_s] if signal_s is not None else []
         times = [t for t in times if t <= now_s]
         return min(times, default=None)
-
-    def _edge(self, source: str, slope: str, now_s: float) -> float | None:
-        if slope == "ALT":
-            slope = "POS" if self._number % 2 else "NEG"
-        if source == "LINE":
-            return math.ceil(self._armed_s * self.options.line_hz) / self.options.line_hz
-        if source == "EXT":
-            bit = self.options.ext_bit
-            level_v = self._settings.trigger.ext_level_v
-        elif source.startswith("DIG"):
-            bit, level_v = int(source[3:]), self._settings.digital.threshold_v
-        elif source.startswith("CHAN"):
-            return self._analogue_edge(source, slope, now_s)
-        else:
-            return None
-        if bit is None or not self.options.logic_low_v < level_v < self.options.logic_high_v:
-            return None
-        wanted = {"POS": (1,), "NEG": (0,), "EITH": (0, 1)}[slope]
-        # From the arming instant each time: an edge may become known later than it happened.
-        edges = self.world.digital_edges(bit, self._armed_s, now_s)
-        return next((t for t, level in edges if level in wanted), None)
-
-    def _analogue_edge(self, source: str, slope: str, now_s: float) -> float | None:
-        """Scan what has become known since the last look, with 0.3 divisions of hysteresis.
-
-        Resolution: a 20 000th of the screen, coarser after a long time without a look; interpolated.
-        """
-        channel = self._settings.channels[source]
-        level_v, guard_v = self._settings.trigger.levels_v[source], 0.15 * channel.div_v
-        step_s = max(self._settings.timebase.range_s / 20_000, (now_s - self._scan_s) / 10_000, 1e-9)
-        count = int((now_s - self._scan_s) / step_s)
-        if count < 1:
-            return None
-        t = np.asarray(self._scan_s + step_s * np.arange(count), dtype=np.float64)
-        v = self.world.analog_v(int(source[4:]), t, step_s) * (-1 if channel.invert else 1)
-        self._scan_s = float(t[-1]) + step_s
-        states = np.where(v > level_v + guard_v, 1, np.where(v < level_v - guard_v, -1, 0))
-        sure = np.flatnonzero(states)
-        if sure.size == 0:
-            return None
-        path = np.concatenate(([self._above or states[sure[0]]], states[sure]))
-        wanted = {"POS": (1,), "NEG": (-1,), "EITH": (1, -1)}[slope]
-        crossed = np.flatnonzero((path[1:] != path[:-1]) & np.isin(path[1:], wanted))
-        self._above = int(path[-1])
-        if crossed.size == 0:
-            return None
-        at = sure[crossed[0]]
-        self._above = int(states[at])
-        self._scan_s = float(t[at]) + step_s
-        if at == 0 or v[at] == v[at - 1]:
-            return float(t[at])
-        part = (v[at] - level_v) / (v[at] - v[at - 1])
-        return max(self._armed_s, float(t[at] - step_s * min(max(part, 0.0), 1.0)))

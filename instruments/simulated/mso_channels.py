@@ -1,8 +1,7 @@
 """Channel and digital-line commands of the simulated oscilloscope. Pure.
 
-Limits are those of the guide and of public drivers; where only a sister model is known they are unconfirmed.
-Unconfirmed and fixed: V/div takes the 1-2-5 step that holds the asked range unless VERNier is on; a value
-out of range is refused with -222 and the old one stays; the offset reaches 2 V below 0.2 V/div, else 50 V.
+Limits are those of the guide and of public drivers; where only a sister model is known they are unconfirmed. How V/div
+is stepped, how far the offset reaches and what becomes of a value out of range is switchable in `PanelQuirks`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from instruments.simulated.mso_settings import VERTICAL_DIVISIONS, Channel, Digital, nr3, round_to
+from instruments.simulated.scpi_params import quoted
 from instruments.simulated.scpi_tree import Call
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ChannelCommands:
         return self._scope.settings.channels[f"CHAN{call.suffix[0]}"]
 
     def _channels(self) -> None:
-        add, head, chan = self._scope.add, ":CHANnel<1-4>", self._channel
+        add, head, chan = self._scope.add, f":CHANnel<1-{self._scope.model.analog}>", self._channel
         add(head, query=lambda c: self._channel_line(c))
         add(f"{head}:DISPlay", self._edit("display", lambda c, ch: c.boolean()), lambda c: f"{chan(c).display:d}")
         add(f"{head}:BWLimit", self._edit("bwlimit", lambda c, ch: c.boolean()), lambda c: f"{chan(c).bwlimit:d}")
@@ -51,7 +51,9 @@ class ChannelCommands:
         add(f"{head}:COUPling", self._edit("coupling", lambda c, ch: c.choice("AC", "DC")), lambda c: chan(c).coupling)
         add(f"{head}:IMPedance", lambda c: _ignore(c.choice("ONEMeg")), lambda c: "ONEM")
         add(f"{head}:UNITs", self._edit("units", lambda c, ch: c.choice("VOLT", "AMPere")), lambda c: chan(c).units)
-        add(f"{head}:LABel", self._edit("label", lambda c, ch: c.string()[:10].upper()), lambda c: f'"{chan(c).label}"')
+        add(
+            f"{head}:LABel", self._edit("label", lambda c, ch: c.string()[:10].upper()), lambda c: quoted(chan(c).label)
+        )
         add(f"{head}:PROBe", self._edit("probe", self._probe_ratio), lambda c: nr3(chan(c).probe))
         add(
             f"{head}:PROBe:SKEW",
@@ -94,63 +96,78 @@ class ChannelCommands:
         unit = channel.probe * divisions
         asked = call.number("V|A", low=DIV_MIN_V * unit, high=DIV_MAX_V * unit, default=DIV_MAX_V * unit)
         per_div = asked / unit
-        return round_to(per_div) if channel.vernier else round_to(next_step(per_div))
+        exact = channel.vernier or self._scope.quirks.vertical_steps == "exact"
+        return round_to(per_div) if exact else round_to(next_step(per_div))
 
     def _offset(self, call: Call, channel: Channel) -> float:
-        limit_v = (2.0 if channel.div_v < 0.2 else 50.0) * channel.probe
+        quirks = self._scope.quirks
+        limit_v = (quirks.small_offset_v if channel.div_v < 0.2 else quirks.large_offset_v) * channel.probe
         return call.number("V|A", low=-limit_v, high=limit_v, default=0.0) / channel.probe
 
     def _channel_line(self, call: Call) -> str:
         ch = self._channel(call)
         return (
             f":CHAN{call.suffix[0]}:RANG {nr3(ch.range)};OFFS {nr3(ch.offset_v * ch.probe)};COUP {ch.coupling};"
-            f'IMP ONEM;DISP {ch.display:d};BWL {ch.bwlimit:d};INV {ch.invert:d};LAB "{ch.label}";'
+            f"IMP ONEM;DISP {ch.display:d};BWL {ch.bwlimit:d};INV {ch.invert:d};LAB {quoted(ch.label)};"
             f"UNIT {ch.units};PROB {nr3(ch.probe)};PROB:SKEW {nr3(ch.skew_s)};STYP {ch.head}"
         )
 
     # --- digital lines --------------------------------------------------------------------------
 
     def _digital(self) -> None:
-        add, scope = self._scope.add, self._scope
+        """:DIGital<d> and :POD<n>, as many as the model has; one threshold for a pod (PG2000 p.249, p.415)."""
+        add, model = self._scope.add, self._scope.model
+        if not model.digital:
+            return
 
-        def pod() -> Digital:
-            return scope.settings.digital
+        def line(call: Call) -> tuple[Digital, int]:
+            return self._scope.settings.line(call.suffix[0])
 
-        line = ":DIGital<0-7>"
-        add(
-            f"{line}:DISPlay",
-            lambda c: self._show_line(c.suffix[0], c.boolean()),
-            lambda c: f"{pod().display[c.suffix[0]]:d}",
-        )
-        add(f"{line}:THReshold|:POD1:THReshold", lambda c: self._set_threshold(c), lambda c: nr3(pod().threshold_v))
-        add(
-            f"{line}:LABel",
-            lambda c: pod().labels.__setitem__(c.suffix[0], c.string()[:10].upper()),
-            lambda c: f'"{pod().labels[c.suffix[0]]}"',
-        )
-        add(
-            f"{line}:SIZE|:POD1:SIZE",
-            lambda c: setattr(pod(), "size", c.choice("SMALl", "MEDium", "LARGe")),
-            lambda c: pod().size,
-        )
-        add(":POD1:DISPlay", lambda c: self._show_pod(c.boolean()), lambda c: f"{pod().on:d}")
+        def pod(call: Call) -> Digital:
+            return self._scope.settings.pod(f"POD{call.suffix[0]}")
 
-    def _show_line(self, bit: int, on: bool) -> None:
-        self._scope.settings.digital.display[bit] = on
+        one, all_of = f":DIGital<0-{model.digital - 1}>", f":POD<1-{len(model.pods)}>"
+        add(f"{one}:DISPlay", lambda c: self._show_line(*line(c), c.boolean()), lambda c: _shown(*line(c)))
+        add(f"{all_of}:DISPlay", lambda c: self._show_pod(pod(c), c.boolean()), lambda c: f"{pod(c).on:d}")
+        self._shared(one, lambda c: line(c)[0])
+        self._shared(all_of, pod)
+        add(
+            f"{one}:LABel",
+            lambda c: line(c)[0].labels.__setitem__(line(c)[1], c.string()[:10].upper()),
+            lambda c: quoted(line(c)[0].labels[line(c)[1]]),
+        )
+        add(
+            f"{one}:POSition",
+            lambda c: line(c)[0].positions.__setitem__(line(c)[1], c.integer(low=0, high=model.digital - 1)),
+            lambda c: f"{line(c)[0].positions[line(c)[1]]:+d}",
+        )
+
+    def _shared(self, head: str, pod: Callable[[Call], Digital]) -> None:
+        """What a line and its pod set alike."""
+        add = self._scope.add
+        add(f"{head}:THReshold", lambda c: self._set_threshold(pod(c), c), lambda c: nr3(pod(c).threshold_v))
+        add(
+            f"{head}:SIZE",
+            lambda c: setattr(pod(c), "size", c.choice("SMALl", "MEDium", "LARGe")),
+            lambda c: pod(c).size,
+        )
+
+    def _show_line(self, pod: Digital, place: int, on: bool) -> None:
+        pod.display[place] = on
         self._scope.touch()
 
-    def _show_pod(self, on: bool) -> None:
-        self._scope.settings.digital.display = [on] * 8
+    def _show_pod(self, pod: Digital, on: bool) -> None:
+        pod.display = [on] * 8
         self._scope.touch()
 
-    def _set_threshold(self, call: Call) -> None:
+    def _set_threshold(self, pod: Digital, call: Call) -> None:
         word = call.params[0].text.upper()
-        if word in THRESHOLDS:
-            value = THRESHOLDS[word]
-        else:
-            value = call.number("V", low=-8.0, high=8.0)
-        self._scope.settings.digital.threshold_v = value
+        pod.threshold_v = THRESHOLDS[word] if word in THRESHOLDS else call.number("V", low=-8.0, high=8.0)
         self._scope.touch()
+
+
+def _shown(pod: Digital, place: int) -> str:
+    return f"{pod.display[place]:d}"
 
 
 def _ignore(word: str) -> None:

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instruments.simulated.interfaces import Floats, Surroundings
-from instruments.simulated.mso_acquisition import ADC_HZ, Options, Record
+from instruments.simulated.mso_acquisition import Options, Record
 from instruments.simulated.mso_settings import VERTICAL_DIVISIONS, Channel
 
 Codes = NDArray[np.uint16]
 MID, CLIP_LOW, CLIP_HIGH = 32768, 0x0100, 0xFF00
+LIMITED_S = 14e-9
+"""Rise time of the bandwidth limit of 25 MHz."""
 _NOISE_LENGTH = 1 << 19
 
 
@@ -53,6 +55,7 @@ class Synthesiser:
     def __init__(self, world: Surroundings, front: FrontEnd, options: Options, seed: int) -> None:
         self._world, self._front, self._options, self._seed = world, front, options, seed
         rng = np.random.default_rng([seed, 0xADC])
+        self.hole_fraction = front.hole_fraction
         self._gain = 1.0 + front.gain_sd * np.clip(rng.standard_normal(4), -3, 3)
         self._offset_div = front.offset_sd_div * np.clip(rng.standard_normal(4), -3, 3)
         self._rubbish = int(rng.integers(0, 256))
@@ -74,8 +77,8 @@ class Synthesiser:
         if key not in self._kept:
             if record.blank:
                 self._kept[key] = np.zeros(count, dtype=np.uint16)
-            elif source == "POD1":
-                self._kept[key] = self._digital(record, every, count)
+            elif source.startswith("POD"):
+                self._kept[key] = self._digital(record, source, every, count)
             else:
                 self._kept[key] = self._analogue(record, source, every, count)
         return self._kept[key]
@@ -84,9 +87,11 @@ class Synthesiser:
         index = every * np.arange(count)  # the same instants, to the last bit, whatever is left out between
         return np.asarray(record.trigger_s + record.start_s + record.step_s * index, dtype=np.float64)
 
-    def _digital(self, record: Record, every: int, count: int) -> Codes:
-        pod = record.settings.digital
-        seen = self._world.digital(self._times(record, every, count)).astype(np.uint16)
+    def _digital(self, record: Record, source: str, every: int, count: int) -> Codes:
+        """Lines of a pod; nothing is connected to those of POD2."""
+        pod = record.settings.pod(source)
+        times = self._times(record, every, count)
+        seen = self._world.digital(times).astype(np.uint16) if source == "POD1" else np.zeros(count, dtype=np.uint16)
         if pod.threshold_v <= self._options.logic_low_v:
             seen[:] = 0xFF
         elif pod.threshold_v >= self._options.logic_high_v:
@@ -104,12 +109,14 @@ class Synthesiser:
             return self._quantise(pair, channel, 8)
         if kind == "HRES":
             aperture_s = record.step_s
-            averaged = max(1.0, aperture_s * ADC_HZ)
+            averaged = max(1.0, aperture_s * self._options.adc_hz)
             volts = self._seen_v(record, source, t - aperture_s / 2, aperture_s, averaged, every, 0)
             return self._quantise(volts, channel, min(12, 8 + int(0.5 * math.log2(averaged))))
-        aperture_s = 14e-9 if channel.bwlimit else 1e-9
+        aperture_s = max(LIMITED_S, self._options.aperture_s) if channel.bwlimit else self._options.aperture_s
         averaged = float(record.settings.acquire.count) if kind == "AVER" else 1.0
-        volts = self._seen_v(record, source, t, aperture_s, averaged, every, 0)
+        shifts = [trigger_s - record.trigger_s for trigger_s in _spread(record.triggers, self._options.most_averaged)]
+        seen = [self._seen_v(record, source, t + s, aperture_s, averaged, every, 0) for s in shifts or [0.0]]
+        volts = np.asarray(np.mean(seen, axis=0)) if len(seen) > 1 else seen[0]
         return self._quantise(volts, channel, 12 if kind == "AVER" and averaged > 1 else 8)
 
     def _seen_v(
@@ -142,7 +149,8 @@ class Synthesiser:
         if self._noise is None:
             rng = np.random.default_rng([self._seed, 0x4015E])
             self._noise = rng.standard_normal(_NOISE_LENGTH, dtype=np.float32)
-        begin = int(np.random.default_rng([self._seed, record.number, stream]).integers(_NOISE_LENGTH))
+        instant_ns = abs(int(record.trigger_s * 1e9))
+        begin = int(np.random.default_rng([self._seed, instant_ns, stream]).integers(_NOISE_LENGTH))
         index = (begin + every * np.arange(count)) & (_NOISE_LENGTH - 1)
         return np.asarray(self._noise[index])
 
@@ -151,9 +159,9 @@ class Synthesiser:
         step = 1 << (16 - bits)
         codes = np.rint((volts * channel.probe - scale.origin) / (scale.increment * step)) * step + MID
         out = np.clip(codes, CLIP_LOW, CLIP_HIGH).astype(np.uint16)
-        if self._front.hole_fraction > 0:
+        if self.hole_fraction > 0:
             holes = np.random.default_rng([self._seed, 0x401E, out.size]).random(out.size)
-            out[holes < self._front.hole_fraction] = 0
+            out[holes < self.hole_fraction] = 0
         return np.asarray(out)
 
     def screen_span(self, channel: Channel) -> tuple[float, float]:
@@ -162,3 +170,8 @@ class Synthesiser:
         half = channel.range / 2
         assert VERTICAL_DIVISIONS == 8
         return middle - half, middle + half
+
+
+def _spread(times: tuple[float, ...], most: int) -> tuple[float, ...]:
+    """At most so many of them, evenly spread."""
+    return times[:: -(-len(times) // most)] if times else ()

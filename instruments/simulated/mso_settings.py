@@ -7,11 +7,13 @@ changing PROBe rescales RANGe, SCALe, OFFSet and the trigger level as on the ins
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import zlib
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from instruments.simulated.mso_models import Model
 from instruments.simulated.scpi_errors import Refused
 
 VERTICAL_DIVISIONS, HORIZONTAL_DIVISIONS = 8, 10
@@ -27,6 +29,28 @@ def nr3(value: float, digits: int = 5) -> str:
 def round_to(value: float, digits: int = 3) -> float:
     """`value` with so many significant digits."""
     return float(f"{value:.{digits - 1}e}")
+
+
+@dataclass(frozen=True)
+class PanelQuirks:
+    """How the front panel behaves where it differs between units or is not known."""
+
+    out_of_range: Literal["refuse", "clip"] = "refuse"
+    """A number out of range: -222 and the old value stays, or the limit is taken without an error."""
+    vertical_steps: Literal["up", "exact"] = "up"
+    """V/div without VERNier: the next 1-2-5 step that holds what was asked, or what was asked."""
+    small_offset_v: float = 2.0
+    large_offset_v: float = 50.0
+    """Reach of the offset below 0.2 V/div, and from there on."""
+    digital_level: Literal["refuse", "ignore"] = "refuse"
+    """:TRIGger:LEVel of a digital line, which has none but the pod's threshold: -221, or nothing happens."""
+    suffix_error: int = -113
+    """Of a numeric suffix out of range, such as D8's on POD1; there is no answer in any case (PD3)."""
+    picture: Literal["BMP", "PNG"] = "BMP"
+    """What :DISPlay:DATA? gives when no format is named."""
+    autoscale_s: float = 1.5
+    date: datetime.datetime = datetime.datetime(2026, 1, 1)
+    """What the clock says at power-on."""
 
 
 @dataclass
@@ -54,11 +78,12 @@ class Channel:
 
 @dataclass
 class Digital:
-    """POD1: display per line and one threshold for all (PG2000 p.249)."""
+    """A pod: display per line and one threshold for all (PG2000 p.249)."""
 
     display: list[bool] = field(default_factory=lambda: [False] * 8)
     threshold_v: float = 1.4
     labels: list[str] = field(default_factory=lambda: [f"D{k}" for k in range(8)])
+    positions: list[int] = field(default_factory=lambda: list(range(8)))
     size: str = "MED"
 
     @property
@@ -85,7 +110,7 @@ class Timebase:
 
 @dataclass
 class Trigger:
-    """Edge trigger; levels at the BNC per channel."""
+    """Trigger; levels at the BNC per channel."""
 
     mode: str = "EDGE"
     sweep: str = "AUTO"
@@ -97,6 +122,13 @@ class Trigger:
     levels_v: dict[str, float] = field(default_factory=lambda: {f"CHAN{n}": 0.0 for n in range(1, 5)})
     ext_level_v: float = 0.0
     noise_reject: bool = False
+    glitch_source: str = "CHAN1"
+    glitch_polarity: str = "POS"
+    glitch_qualifier: str = "LESS"
+    glitch_less_s: float = 15e-9
+    glitch_greater_s: float = 10e-9
+    glitch_from_s: float = 10e-9
+    glitch_to_s: float = 15e-9
 
 
 @dataclass
@@ -106,6 +138,7 @@ class Acquire:
     type: str = "NORM"
     count: int = 8
     mode: str = "RTIM"
+    segments: int = 10
     complete: int = 100
 
 
@@ -131,12 +164,42 @@ class Settings:
         default_factory=lambda: {f"CHAN{n}": Channel(display=n == 1, label=str(n)) for n in range(1, 5)}
     )
     digital: Digital = field(default_factory=Digital)
+    """POD1."""
+    digital2: Digital = field(default_factory=lambda: Digital(labels=[f"D{k}" for k in range(8, 16)]))
+    """POD2, of the 3000 X."""
     timebase: Timebase = field(default_factory=Timebase)
     trigger: Trigger = field(default_factory=Trigger)
     acquire: Acquire = field(default_factory=Acquire)
     waveform: Waveform = field(default_factory=Waveform)
     message: str = ""
-    labels_shown: bool = False
+    kept: dict[str, str] = field(default_factory=dict)
+    """What is set and answered and changes nothing else (`mso_kept`)."""
+
+    @classmethod
+    def fresh(cls, model: Model) -> Settings:
+        """What *RST leaves on a model."""
+        settings = cls()
+        for number in range(model.analog + 1, 5):
+            del settings.channels[f"CHAN{number}"]
+        return settings
+
+    def pod(self, name: str) -> Digital:
+        """Settings of POD1 or POD2."""
+        return self.digital2 if name == "POD2" else self.digital
+
+    def line(self, number: int) -> tuple[Digital, int]:
+        """The pod of D<number>, and its place there."""
+        return (self.digital if number < 8 else self.digital2), number % 8
+
+    def shows(self, source: str) -> bool:
+        """Whether a channel or pod (short name) is displayed."""
+        return self.pod(source).on if source.startswith("POD") else self.channels[source].display
+
+    @property
+    def paired(self) -> bool:
+        """Whether both channels of a pair are displayed."""
+        shown = {name for name, channel in self.channels.items() if channel.display}
+        return {"CHAN1", "CHAN2"} <= shown or {"CHAN3", "CHAN4"} <= shown
 
     def copy(self) -> Settings:
         """A copy that later changes do not touch."""
@@ -153,8 +216,8 @@ def to_learn_string(settings: Settings) -> bytes:
     return _MAGIC + len(packed).to_bytes(4, "big") + packed + check + b"\n\x00\n"
 
 
-def from_learn_string(data: bytes) -> Settings:
-    """Read a setup back; -230 if it is not one of ours, whole."""
+def from_learn_string(data: bytes, model: Model) -> Settings:
+    """Read a setup back; -230 if it is not one of this model's, whole."""
     start = len(_MAGIC) + 4
     length = int.from_bytes(data[len(_MAGIC) : start], "big")
     packed = data[start : start + length]
@@ -163,13 +226,16 @@ def from_learn_string(data: bytes) -> Settings:
     ):
         raise Refused(-230)
     tree: dict[str, Any] = json.loads(zlib.decompress(packed))
+    if set(tree["channels"]) != set(Settings.fresh(model).channels):
+        raise Refused(-230)
     return Settings(
         channels={name: Channel(**one) for name, one in tree["channels"].items()},
         digital=Digital(**tree["digital"]),
+        digital2=Digital(**tree["digital2"]),
         timebase=Timebase(**tree["timebase"]),
         trigger=Trigger(**tree["trigger"]),
         acquire=Acquire(**tree["acquire"]),
         waveform=Waveform(**tree["waveform"]),
         message=tree["message"],
-        labels_shown=tree["labels_shown"],
+        kept=tree["kept"],
     )

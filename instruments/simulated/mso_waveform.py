@@ -1,9 +1,9 @@
 """:WAVeform of the simulated oscilloscope: sources, points, formats, preamble, data. Pure; imports no driver.
 
-From PG2000 p.629-644. Unconfirmed and switchable in `TransferQuirks`: the preamble's HRES type code,
-yreference of signed WORD, what a short first preamble looks like, transfer speed. Unconfirmed and fixed:
-POINts off the list takes the next lower entry; a source that is off or was not acquired gives -221; the y
-fields of a POD preamble are 1, 0, 0.
+From PG2000 p.629-644. Unconfirmed and switchable in `TransferQuirks`: the preamble's HRES type code, yreference of
+signed WORD, what a short first preamble looks like, transfer speed, POINts off the list, the error of a source that
+is off or was not acquired, and the y fields of a POD preamble. :POINts also takes the points modes, as in old
+programs (PG2000 p.629). ASCii of a pod gives decimal numbers, or -221 (unconfirmed: `pod_ascii`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from instruments.simulated.scpi_tree import Call, Job
 if TYPE_CHECKING:
     from instruments.simulated.mso_x2024a import SimulatedMsoX2024A
 
-POINT_LIST = (100, 250, 500, *(m * 10**k for k in range(3, 7) for m in (1, 2, 5)))
+POINT_LIST: tuple[int, ...] = (100, 250, 500, *(m * 10**k for k in range(3, 7) for m in (1, 2, 5)))
 AVERAGE_POINTS = 1000
 HOLE_TEXT = "+9.9E+37"
 FORMAT_CODES = {"BYTE": 0, "WORD": 1, "ASC": 4}
@@ -36,8 +36,16 @@ class TransferQuirks:
 
     hres_type_code: int = 3
     signed_yreference: Literal["zero", "middle"] = "zero"
+    off_list: Literal["down", "up", "refuse"] = "down"
+    """What :WAVeform:POINts makes of a number between two of its list; "refuse" is -222."""
+    source_off_error: int = -221
+    pod_y: tuple[float, float, int] = (1.0, 0.0, 0)
+    """yincrement, yorigin and yreference of digital data."""
+    pod_ascii: Literal["decimal", "refuse"] = "decimal"
     short_preambles: int = 0
-    """How many acquisitions answer their first :WAVeform:PREamble? with `+0` alone (PD2, PD3)."""
+    """How many acquisitions answer their first :WAVeform:PREamble? with `short_preamble` alone (PD2, PD3)."""
+    short_preamble: str | None = "+0"
+    """None: there is no answer at all."""
     bytes_per_s: float | None = None
     """Speed of a transfer, during which the interface is blocked; None: at once."""
 
@@ -98,24 +106,31 @@ class WaveformCommands:
     # --- settings -------------------------------------------------------------------------------
 
     def _set_source(self, call: Call) -> None:
-        word = call.choice(
-            "CHANnel1", "CHANnel2", "CHANnel3", "CHANnel4", "POD1", "FUNCtion", "MATH", "WMEMory1", "WMEMory2", "SBUS1"
-        )
-        if not word.startswith("CHAN") and word != "POD1":
+        model = self._scope.model
+        word = call.choice(*model.channels, *model.pods, "FUNCtion", "MATH", "WMEMory1", "WMEMory2", "SBUS1")
+        if not word.startswith(("CHAN", "POD")):
             raise Refused(-221)
         self._scope.settings.waveform.source = word
 
     def _set_points(self, call: Call) -> None:
         """Round down to the list; while running also -222, although it is taken (keyoscacquire)."""
-        words = ("MAX", "MAXIMUM")
-        wave = self._scope.settings.waveform
-        if call.params[0].text.upper() in words:
+        wave, word = self._scope.settings.waveform, call.params[0].text.upper()
+        if word in ("NORM", "NORMAL", "RAW"):
+            self._set_mode(call)
+        elif word in ("MAX", "MAXIMUM"):
             wave.points = None
         else:
-            asked = call.number(low=1, high=8e6, default=1000)
-            wave.points = max((p for p in POINT_LIST if p <= asked), default=POINT_LIST[0])
+            wave.points = self._listed(call.number(low=1, high=8e6, default=1000))
         if self._scope.acquisition.mode != "STOP":
             raise Refused(-222)
+
+    def _listed(self, asked: float) -> int:
+        lower, upper = [p for p in POINT_LIST if p <= asked], [p for p in POINT_LIST if p >= asked]
+        if self._quirks.off_list == "refuse" and asked not in POINT_LIST:
+            raise Refused(-222)
+        if self._quirks.off_list == "up":
+            return min(upper, default=POINT_LIST[-1])
+        return max(lower, default=POINT_LIST[0])
 
     def _set_mode(self, call: Call) -> None:
         """RAW reads back as MAX (PD1, firmware 02.65)."""
@@ -128,14 +143,12 @@ class WaveformCommands:
         """The record of a source that can be read, or the refusal."""
         settings, record = self._scope.settings, self._scope.acquisition.record
         source = settings.waveform.source
-        shown = settings.digital.on if source == "POD1" else settings.channels[source].display
-        if not shown:
-            raise Refused(-221)
+        if not settings.shows(source):
+            raise Refused(self._quirks.source_off_error)
         if record is None:
             raise Refused(-230)
-        old = record.settings
-        if not (old.digital.on if source == "POD1" else old.channels[source].display):
-            raise Refused(-221)
+        if not record.settings.shows(source):
+            raise Refused(self._quirks.source_off_error)
         return record
 
     def _decimation(self, record: Record) -> tuple[int, int]:
@@ -168,12 +181,12 @@ class WaveformCommands:
 
     # --- preamble and data ----------------------------------------------------------------------
 
-    def _preamble_query(self) -> str:
+    def _preamble_query(self) -> str | None:
         record = self._scope.acquisition.record
         if record is not None and self._short_left > 0 and record.number != self._short_number:
             self._short_left -= 1
             self._short_number = record.number
-            return "+0"
+            return self._quirks.short_preamble
         return self._preamble()
 
     def _preamble(self) -> str:
@@ -189,8 +202,9 @@ class WaveformCommands:
         code = {"NORM": 0, "PEAK": 1, "AVER": 2, "HRES": self._quirks.hres_type_code}[kind]
         x = f"{record.step_s * every:+.8E},{record.start_s:+.8E},+0"
         head = f"{FORMAT_CODES[wave.format]:+d},{code:+d},{count:+d},{self._count():+d},{x}"
-        if wave.source == "POD1":
-            return f"{head},+1.00000000E+00,+0.00000000E+00,+0"
+        if wave.source.startswith("POD"):
+            increment, origin, reference = self._quirks.pod_y
+            return f"{head},{increment:+.8E},{origin:+.8E},{reference:+d}"
         scale = self._scope.synthesiser.scale(record.settings.channels[wave.source])
         byte = wave.format == "BYTE"
         reference = MID // 256 if byte else MID
@@ -210,7 +224,7 @@ class WaveformCommands:
         wave = self._scope.settings.waveform
         every, count = self._decimation(record)
         codes = self._scope.synthesiser.codes(record, wave.source, every, count)
-        pod = wave.source == "POD1"
+        pod = wave.source.startswith("POD")
         payload = self._encode_pod(codes) if pod else self._encode(codes, record)
         if self._quirks.bytes_per_s:
             until_s = self._scope.now_s + len(payload) / self._quirks.bytes_per_s
@@ -234,6 +248,8 @@ class WaveformCommands:
     def _encode_pod(self, codes: NDArray[np.uint16]) -> bytes:
         """One byte per sample; WORD puts a zero byte beside it (PG3000 p.966)."""
         wave = self._scope.settings.waveform
+        if wave.format == "ASC" and self._quirks.pod_ascii == "refuse":
+            raise Refused(-221)
         if wave.format == "ASC":
             return ",".join(str(int(c)) for c in codes).encode("ascii")
         if wave.format == "BYTE":

@@ -1,4 +1,4 @@
-"""A simulated Prologix GPIB-ETHERNET adapter in controller mode, after its manual 1.6.6.0. Pure.
+"""A simulated Prologix GPIB-ETHERNET or GPIB-USB adapter in controller mode, after the manual 1.6.6.0. Pure.
 
 Bytes of a TCP client in, bytes out, time through `advance`; behind it instruments by GPIB address. Lines
 that begin with `++` are for the adapter, others go to the addressed instrument; ESC protects CR, LF, ESC
@@ -6,7 +6,10 @@ and `+`. It reads an instrument only on `++read`, byte gaps may last `++read_tmo
 later stays in the instrument for the next read. Several clients share settings and bus, one command at a
 time; what `++read` brings goes to the client that asked.
 
-Unconfirmed: power-on settings (`AdapterSettings`), silence after ++rst (`reset_s`), several clients at once.
+It asserts REN, so that an instrument goes to remote when it is spoken to; ++loc gives its panel back.
+
+Unconfirmed: power-on settings (`AdapterSettings`), silence after ++rst (`reset_s`), several clients at once (`clients`
+limits them; one more is reset), a wrong value being ignored (`complains` True: it is called unrecognized).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from instruments.simulated.scpi_port import Port
 
 ESC, CR, LF, PLUS = 0x1B, 0x0D, 0x0A, 0x2B
 VERSION = "Prologix GPIB-ETHERNET Controller version 01.06.06.00"
+USB_VERSION = "Prologix GPIB-USB Controller version 6.107"
 READ_TMO_MS = (1, 3000)
 EOS = {0: b"\r\n", 1: b"\r", 2: b"\n", 3: b""}
 
@@ -30,6 +34,8 @@ class AdapterSettings:
 
     mode: int = 1
     addr: int = 5
+    sad: int | None = None
+    """Secondary address; no instrument here has one."""
     auto: int = 0
     eoi: int = 1
     eos: int = 0
@@ -37,11 +43,19 @@ class AdapterSettings:
     eot_char: int = 0
     read_tmo_ms: int = 500
     savecfg: int = 1
+    lon: int = 0
+    status: int = 0
 
 
+UNRECOGNIZED = "Unrecognized command"
+SECONDARY = range(96, 127)
+_HELP = (
+    "addr auto clr eoi eos eot_char eot_enable help ifc llo loc lon mode read read_tmo_ms rst savecfg spoll srq status"
+    " trg ver"
+)
 _RANGES = {
     "mode": (0, 1), "auto": (0, 1), "eoi": (0, 1), "eos": (0, 3), "eot_enable": (0, 1), "eot_char": (0, 255),
-    "read_tmo_ms": READ_TMO_MS, "savecfg": (0, 1),
+    "read_tmo_ms": READ_TMO_MS, "savecfg": (0, 1), "lon": (0, 1), "status": (0, 255),
 }  # fmt: skip
 
 
@@ -65,6 +79,8 @@ class PrologixPort:
         self._adapter = adapter
         self.out = bytearray()
         self.closed = self.broken = False
+        self.signals = 0
+        """The adapter asks nobody for service; clients look with ++srq and ++spoll."""
         self._line = bytearray()
         self._escaped = False
         self._command = 0
@@ -125,12 +141,15 @@ class Prologix:
         settings: AdapterSettings | None = None,
         reset_s: float = 5.0,
         version: str = VERSION,
+        complains: bool = False,
+        clients: int | None = None,
     ) -> None:
         self._power_on = settings or AdapterSettings()
         self.settings = self._power_on
         self._devices = dict(devices)
         self._bus = {addr: machine.open_port("message", f"gpib{addr}") for addr, machine in devices.items()}
-        self._reset_s, self._version = reset_s, version
+        self._reset_s, self._version, self._complains = reset_s, version, complains
+        self._clients = clients
         self._queue: deque[tuple[PrologixPort, bytes, bool]] = deque()
         self._reading: _Read | None = None
         self._silent_until_s = 0.0
@@ -143,6 +162,7 @@ class Prologix:
     def open_port(self, kind: str = "stream", name: str = "") -> PrologixPort:
         """One more TCP client."""
         port = PrologixPort(self)
+        port.broken = self._clients is not None and len(self._ports) >= self._clients
         self._ports.append(port)
         return port
 
@@ -215,11 +235,15 @@ class Prologix:
     def _send(self, client: PrologixPort, data: bytes) -> None:
         """Send a line to the addressed instrument; nobody there: it is lost."""
         s = self.settings
-        bus = self._bus.get(s.addr)
+        bus = self._addressed()
         if bus is not None and s.mode == 1:
+            bus.machine.go_remote()
             bus.write(data + EOS[s.eos], bool(s.eoi))
         if s.auto:
             self._reading = _Read(client, bus, True, None, self.now_s)
+
+    def _addressed(self) -> Port | None:
+        return self._bus.get(self.settings.addr) if self.settings.sad is None else None
 
     def _read_on(self, read: _Read) -> bool:
         """Go on reading; whether it ended."""
@@ -257,7 +281,7 @@ class Prologix:
         elif name in ("clr", "trg", "loc", "llo", "ifc", "spoll"):
             self._bus_command(client, name, arguments)
         elif name == "srq":
-            asking = any(port.status_byte() & 64 for port in self._bus.values())
+            asking = any(port.service_asked for port in self._bus.values())
             self._answer(client, f"{asking:d}")
         elif name == "ver":
             self._answer(client, self._version)
@@ -265,10 +289,10 @@ class Prologix:
             self.settings = self._power_on
             self._queue.clear()
             self._silent_until_s = self.now_s + self._reset_s
-        elif name in ("lon", "status", "help"):
-            self._answer(client, "")
+        elif name == "help":
+            self._answer(client, "\r\n".join(f"++{word}" for word in _HELP.split()))
         else:
-            self._answer(client, "Unrecognized command")
+            self._answer(client, UNRECOGNIZED)
 
     @staticmethod
     def _answer(client: PrologixPort, text: str) -> None:
@@ -283,17 +307,25 @@ class Prologix:
         if arguments[0].isdigit() and low <= int(arguments[0]) <= high:
             values: dict[str, int] = {name: int(arguments[0])}
             self.settings = replace(self.settings, **values)
+        elif self._complains:
+            self._answer(client, UNRECOGNIZED)
 
     def _address(self, client: PrologixPort, arguments: list[str]) -> None:
+        """++addr PAD [SAD]: 0 to 30, and 96 to 126."""
+        s = self.settings
         if not arguments:
-            self._answer(client, str(self.settings.addr))
-        elif arguments[0].isdigit() and int(arguments[0]) <= 30:
-            self.settings = replace(self.settings, addr=int(arguments[0]))
+            self._answer(client, str(s.addr) if s.sad is None else f"{s.addr} {s.sad}")
+            return
+        numbers = [int(a) if a.isdigit() else -1 for a in arguments[:2]]
+        if 0 <= numbers[0] <= 30 and (len(numbers) == 1 or numbers[1] in SECONDARY):
+            self.settings = replace(s, addr=numbers[0], sad=numbers[1] if len(numbers) > 1 else None)
+        elif self._complains:
+            self._answer(client, UNRECOGNIZED)
 
     def _start_read(self, client: PrologixPort, arguments: list[str]) -> None:
         until_eoi = arguments[:1] == ["eoi"]
         stop = int(arguments[0]) if arguments and arguments[0].isdigit() else None
-        self._reading = _Read(client, self._bus.get(self.settings.addr), until_eoi, stop, self.now_s)
+        self._reading = _Read(client, self._addressed(), until_eoi, stop, self.now_s)
 
     def _bus_command(self, client: PrologixPort, name: str, arguments: list[str]) -> None:
         addresses = [int(a) for a in arguments if a.isdigit()] or [self.settings.addr]
@@ -307,5 +339,7 @@ class Prologix:
                 bus.trigger()
             elif name == "loc":
                 bus.machine.go_local()
+            elif name == "llo":
+                bus.machine.go_remote()
             elif name == "spoll":
-                self._answer(client, str(bus.status_byte()))
+                self._answer(client, str(bus.serial_poll()))

@@ -13,6 +13,7 @@ ERROR_TEXTS = {
     -109: "Missing parameter",
     -112: "Program mnemonic too long",
     -113: "Undefined header",
+    -114: "Header suffix out of range",
     -121: "Invalid character in number",
     -123: "Numeric overflow",
     -124: "Too many digits",
@@ -40,6 +41,12 @@ ERROR_TEXTS = {
     -420: "Query UNTERMINATED",
     -430: "Query DEADLOCKED",
     -440: "Query UNTERMINATED after indefinite response",
+    511: "RS-232 framing error",
+    512: "RS-232 overrun error",
+    513: "RS-232 parity error",
+    514: "Command allowed only with RS-232",
+    521: "Input buffer overflow",
+    522: "Output buffer overflow",
     550: "Command not allowed in local",
 }
 

@@ -23,6 +23,7 @@ class _Running:
     """The program message in execution."""
 
     port: Port
+    tag: int
     text: str
     units: deque[Unit]
     path: Place
@@ -43,20 +44,21 @@ class ScpiMachine(StatusModel):
         error_depth: int = 30,
         drops_unread: bool = True,
         reply_filter: ReplyFilter | None = None,
-        options: str = "0",
     ) -> None:
         super().__init__(error_depth)
-        self.identity, self.options = identity, options
+        self.identity = identity
         self.drops_unread, self.reply_filter = drops_unread, reply_filter
         self.now_s = 0.0
         self.tree = Tree()
-        self._inbox: deque[tuple[Port, bytes]] = deque()
+        self._inbox: deque[tuple[Port, bytes, int]] = deque()
         self._current: _Running | None = None
         self._job: Job | None = None
         self._job_wake_s: float | None = None
         self._running = False
         self._ports: list[Port] = []
         self._first: Port | None = None
+        self.taken = 0
+        """Program messages taken in, of all ports."""
         self._add_common()
 
     # --- the outside ---------------------------------------------------------------------------
@@ -133,11 +135,18 @@ class ScpiMachine(StatusModel):
     def on_job_aborted(self) -> None:
         """A device clear ended the command that blocked."""
 
-    def before(self, port: Port, unit: Unit) -> None:
+    def before(self, port: Port, unit: Unit, command: Command) -> None:
         """Called before each command; may raise Refused."""
+
+    def clears(self, port: Port, data: bytes) -> int:
+        """How many bytes of what arrives on a stream end with a device clear of their own; 0: none."""
+        return 0
 
     def go_local(self) -> None:
         """The interface hands the front panel back (GTL)."""
+
+    def go_remote(self) -> None:
+        """The interface takes the front panel away (REN)."""
 
     def response_end(self, port: Port) -> bytes:
         """What ends a response on this port."""
@@ -145,16 +154,19 @@ class ScpiMachine(StatusModel):
 
     # --- execution ------------------------------------------------------------------------------
 
-    def submit(self, port: Port, message: bytes) -> None:
-        """Queue a whole program message."""
-        self._inbox.append((port, message))
+    def submit(self, port: Port, message: bytes, tag: int = 0) -> None:
+        """Queue a whole program message; its response carries `tag`."""
+        self.taken += 1
+        self._inbox.append((port, message, tag))
 
     def waiting(self, port: Port) -> bool:
         """Whether a message of `port` is queued or executing with more to come."""
         running = self._current is not None and self._current.port is port and not self._finishing
-        return running or any(p is port for p, _ in self._inbox)
+        return running or any(p is port for p, *_ in self._inbox)
 
     _finishing = False
+    clips = False
+    """Whether numbers out of range are brought to the nearest limit instead of refused."""
 
     def run(self) -> None:
         """Execute what can be executed at `now_s`."""
@@ -164,6 +176,8 @@ class ScpiMachine(StatusModel):
         try:
             while self._step():
                 pass
+            for port in self._ports:
+                self.watch_service(port)
         finally:
             self._running = False
 
@@ -171,10 +185,10 @@ class ScpiMachine(StatusModel):
         if self._current is None:
             if not self._inbox:
                 return False
-            port, raw = self._inbox.popleft()
+            port, raw, tag = self._inbox.popleft()
             port.interrupt_if_unread()
             units = deque(parse_message(raw))
-            self._current = _Running(port, raw[:4096].decode("latin-1"), units, Place(self.tree.root))
+            self._current = _Running(port, tag, raw[:4096].decode("latin-1"), units, Place(self.tree.root))
         current = self._current
         if self._job is not None:
             if self._job_wake_s is None or self.now_s < self._job_wake_s:
@@ -186,7 +200,7 @@ class ScpiMachine(StatusModel):
         if current.replies:
             self._finishing = True
             end = self.response_end(current.port)
-            current.port.deliver(current.text, b";".join(current.replies) + end)
+            current.port.deliver(current.text, b";".join(current.replies) + end, current.tag)
             self._finishing = False
         self._current = None
         return True
@@ -206,8 +220,8 @@ class ScpiMachine(StatusModel):
                 raise Refused(-108)
             if len(unit.params) < least:
                 raise Refused(-109)
-            self.before(current.port, unit)
-            result = handler(Call(suffix, list(unit.params), self.now_s, current.port.kind))
+            self.before(current.port, unit, command)
+            result = handler(Call(suffix, list(unit.params), self.now_s, current.port.kind, self.clips))
         except Refused as error:
             self._refuse(current, error)
             return
@@ -244,7 +258,7 @@ class ScpiMachine(StatusModel):
 
     def drop_inbox(self, port: Port) -> None:
         """Forget the messages of `port` that have not begun."""
-        self._inbox = deque((p, m) for p, m in self._inbox if p is not port)
+        self._inbox = deque(item for item in self._inbox if item[0] is not port)
 
     def forget(self, port: Port) -> None:
         """A port was closed: what it started goes on, but nothing waits for it any more."""
@@ -273,7 +287,6 @@ class ScpiMachine(StatusModel):
     def _add_common(self) -> None:
         none = (0, 0)
         self.add("*IDN", query=lambda call: self.identity)
-        self.add("*OPT", query=lambda call: self.options)
         self.add("*TST", query=lambda call: "+0")
         self.add("*RST", lambda call: self.reset(), set_args=none)
         self.add("*CLS", lambda call: self.clear_status(), set_args=none)

@@ -55,6 +55,11 @@ def _suffix_factor(suffix: str, unit: str, multiplier_alone: bool) -> float:
     raise Refused(-131 if unit else -138)
 
 
+def quoted(text: str) -> str:
+    """A string as responses carry it: quotation marks inside are doubled (488.2 section 8.7.8)."""
+    return '"' + text.replace('"', '""') + '"'
+
+
 def keyword_forms(pattern: str) -> tuple[str, str]:
     """Short and long form of a mnemonic written as in the manual: `NORMal` gives ("NORM", "NORMAL")."""
     short = "".join(c for c in pattern if not c.islower())

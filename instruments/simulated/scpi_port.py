@@ -36,10 +36,11 @@ _SILENT = ("stall", "wedge")
 
 @dataclass
 class _Out:
-    """Bytes that are ready; `end` marks the end of a response message."""
+    """Bytes that are ready; `end` marks the end of a response message, `tag` the message it answers."""
 
     data: bytearray
     end: bool
+    tag: int = 0
 
 
 ReplyFilter = Callable[[str, bytes], "list[Part] | None"]
@@ -54,10 +55,22 @@ class Port:
         self.closed = False
         self.broken = False
         """Set when a fault asks for a connection reset; the server then drops the link."""
+        self.service_asked = False
+        """Whether the instrument asks for service on this conversation (SRQ)."""
+        self.service_bits = 0
+        """The enabled bits of the status byte when it was last looked at."""
+        self.requests = 0
+        """How often service has been asked for."""
+        self.interruptions = 0
+        """How many responses were lost unread (-410)."""
+        self.unread = False
+        """A response was sent that the client has not taken yet (HiSLIP); it counts as available."""
+        self.overlapped = False
+        """Responses of several messages queue up instead of being lost (HiSLIP's overlap mode)."""
         self._stalled = self._wedged = False
         self._splitter = MessageSplitter()
         self._output: deque[_Out] = deque()
-        self._later: list[tuple[float, int, Part, bool]] = []
+        self._later: list[tuple[float, int, Part, bool, int]] = []
         self._serial_number = 0
         self._unterminated = False
 
@@ -68,11 +81,14 @@ class Port:
         self._accept(data, end=False)
         return self.take()
 
-    def write(self, data: bytes, end: bool = True) -> None:
-        """Take part of a message in; `end` is EOI or END with the last byte."""
-        self._accept(data, end)
+    def write(self, data: bytes, end: bool = True, tag: int = 0) -> None:
+        """Take part of a message in; `end` is EOI or END with the last byte. Its response will carry `tag`."""
+        self._accept(data, end, tag)
 
-    def _accept(self, data: bytes, end: bool) -> None:
+    def _accept(self, data: bytes, end: bool, tag: int = 0) -> None:
+        if cleared := self.machine.clears(self, data):
+            self.clear()
+            data = data[cleared:]
         if data:
             self._unterminated = False
         if self.kind == "message" and data and not self._splitter.partial:
@@ -83,30 +99,36 @@ class Port:
             self.machine.log_error(error)
             return
         for message in messages:
-            self.machine.submit(self, message)
+            self.machine.submit(self, message, tag)
         self.machine.run()
+
+    @property
+    def _keeps_one(self) -> bool:
+        """Whether one response at most waits to be read (IEEE 488.2 6.3.2.3)."""
+        return self.kind == "message" and self.machine.drops_unread and not self.overlapped
 
     def interrupt_if_unread(self) -> bool:
         """Drop a reply that was not read before a new message: -410 (IEEE 488.2 6.3.2.3)."""
-        if self.kind != "message" or not self.machine.drops_unread or not (self._output or self._later):
+        if not self._keeps_one or not (self._output or self._later):
             return False
+        self.interrupt()
+        return True
+
+    def interrupt(self) -> None:
+        """A response was not read to its end: it is lost, with -410."""
         self._output.clear()
         self._later.clear()
+        self.interruptions += 1
         self.machine.log_error(Refused(-410))
-        return True
 
     # --- replies out --------------------------------------------------------------------------
 
-    def deliver(self, command: str, response: bytes) -> None:
+    def deliver(self, command: str, response: bytes, tag: int = 0) -> None:
         """Called by the machine with a whole response message."""
         if self.closed:
             return
-        if (
-            self.kind == "message"
-            and self.machine.drops_unread
-            and (self._splitter.partial or self.machine.waiting(self))
-        ):
-            self.machine.log_error(Refused(-410))
+        if self._keeps_one and (self._splitter.partial or self.machine.waiting(self)):
+            self.interrupt()
             return
         filtered = self.machine.reply_filter(command, response) if self.machine.reply_filter else None
         if filtered is None:
@@ -116,17 +138,18 @@ class Port:
         for left, part in zip(range(len(filtered) - 1, -1, -1), filtered, strict=True):
             at += part.delay_s
             self._serial_number += 1
-            heapq.heappush(self._later, (at, self._serial_number, part, left == 0 and part.then not in _SILENT))
+            last = left == 0 and not part.then
+            heapq.heappush(self._later, (at, self._serial_number, part, last, tag))
         self.mature()
 
     def mature(self) -> None:
         """Move delayed parts whose time has come to the output."""
         while self._later and self._later[0][0] <= self.machine.now_s:
-            _, _, part, end = heapq.heappop(self._later)
+            _, _, part, end, tag = heapq.heappop(self._later)
             if self._stalled:
                 continue
             if part.data:
-                self._output.append(_Out(bytearray(part.data), end))
+                self._output.append(_Out(bytearray(part.data), end, tag))
             if part.then == "reset":
                 self.broken = True
             elif part.then in _SILENT:
@@ -143,6 +166,11 @@ class Port:
         return bool(self._output)
 
     @property
+    def signals(self) -> int:
+        """Grows with all that a server has to send by itself besides replies."""
+        return self.requests + self.interruptions
+
+    @property
     def busy(self) -> bool:
         """Whether a message of this port is executing, queued or being answered with delay."""
         return bool(self._later) or self._stalled or self.machine.waiting(self)
@@ -153,12 +181,12 @@ class Port:
         self._output.clear()
         return out
 
-    def take_message(self) -> tuple[bytes, bool] | None:
-        """What is next of a response message and whether that is its end, or None."""
+    def take_message(self) -> tuple[bytes, bool, int] | None:
+        """What is next of a response message, whether that is its end, and the tag of its query; or None."""
         if not self._output:
             return None
         out = self._output.popleft()
-        return bytes(out.data), out.end
+        return bytes(out.data), out.end, out.tag
 
     def read(self, count: int = 1 << 30, stop: int | None = None) -> tuple[bytes, bool]:
         """Read up to `count` bytes of a response, or up to and with the byte `stop`; (bytes, end).
@@ -201,6 +229,7 @@ class Port:
         self._splitter.reset()
         self._output.clear()
         self._later.clear()
+        self.unread = False
         self._stalled, self._unterminated = self._wedged, False
         self.machine.drop_inbox(self)
 
@@ -210,9 +239,9 @@ class Port:
             self._wedged = False
             self._drop()
 
-    def status_byte(self) -> int:
-        """Serial poll: *STB? with MAV of this port."""
-        return self.machine.status_byte(self)
+    def serial_poll(self) -> int:
+        """Serial poll: the status byte with MAV and the request for service of this port, which is then over."""
+        return self.machine.serial_poll(self)
 
     def trigger(self) -> None:
         """Group execute trigger."""

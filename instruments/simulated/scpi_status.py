@@ -1,4 +1,8 @@
-"""Error queue, event status and status byte of a simulated instrument (IEEE 488.2 chapter 11). Pure."""
+"""Error queue, event status, status byte and service request of a simulated instrument. Pure.
+
+IEEE 488.2 chapter 11. `*STB?` shows the master summary in bit 6; a serial poll shows there whether service is
+asked for, which it ends (11.2.2.1, 11.3.3). Each conversation asks for service by itself, since each has a MAV bit.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +54,27 @@ class StatusModel:
         return f'{code:+d},"{text}"'
 
     def status_byte(self, port: Port | None = None) -> int:
-        """The status byte; bit 4 tells whether `port` has something to read."""
+        """The status byte as *STB? gives it; bit 4 tells whether `port` has something to read."""
         stb = self.summary_bits()
-        stb |= 16 if port is not None and port.readable else 0
+        stb |= 16 if port is not None and (port.readable or port.unread) else 0
         stb |= 32 if self.esr & self.ese else 0
         return stb | (64 if stb & self.sre & ~64 else 0)
+
+    def serial_poll(self, port: Port) -> int:
+        """The status byte as a serial poll gives it; the request for service of this port is over."""
+        self.watch_service(port)
+        asked, port.service_asked = port.service_asked, False
+        return self.status_byte(port) & ~64 | (64 if asked else 0)
+
+    def watch_service(self, port: Port) -> None:
+        """Ask for service when an enabled bit of the status byte has risen; stop when none is left."""
+        enabled = self.status_byte(port) & self.sre & ~64 if self.sre else 0
+        if enabled & ~port.service_bits:
+            port.service_asked = True
+            port.requests += 1
+        elif not enabled:
+            port.service_asked = False
+        port.service_bits = enabled
 
     def clear_status(self) -> None:
         """*CLS: event registers and the error queue."""

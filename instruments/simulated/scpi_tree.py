@@ -28,6 +28,8 @@ class Call:
     params: list[Param]
     now_s: float
     kind: str = "stream"
+    clips: bool = False
+    """A number out of range becomes the nearest limit instead of an error."""
 
     def _take(self) -> Param:
         if not self.params:
@@ -59,6 +61,9 @@ class Call:
                 raise Refused(-224)
             return value
         value = parse_number(param.text, unit)
+        if self.clips:
+            value = value if low is None else max(value, low)
+            return value if high is None else min(value, high)
         if (low is not None and value < low - 1e-12 * abs(low)) or (
             high is not None and value > high + 1e-12 * abs(high)
         ):
@@ -134,7 +139,7 @@ class Node:
 _BOUND_WORDS = dict.fromkeys(("MIN", "MINIMUM"), "MIN") | dict.fromkeys(("MAX", "MAXIMUM"), "MAX")
 _BOUND_WORDS |= dict.fromkeys(("DEF", "DEFAULT"), "DEF")
 _Part = tuple[str, "int | None", "int | None", bool]
-_NODE = re.compile(r"(\[)?:?([*]?[A-Za-z]+\d*)(?:<(\d+)-(\d+)>)?(\])?")
+_NODE = re.compile(r"(\[)?:?([*]?[A-Za-z][A-Za-z0-9]*)(?:<(\d+)-(\d+)>)?(\])?")
 _SPELT = re.compile(r"([A-Za-z_]+)(\d*)")
 
 
@@ -149,8 +154,8 @@ class Place:
 class Tree:
     """All headers of an instrument; `find` walks from the root or from where the last unit left off."""
 
-    def __init__(self) -> None:
-        self.root = Node()
+    def __init__(self, suffix_error: int = -113) -> None:
+        self.root, self.suffix_error = Node(), suffix_error
         self._common: dict[str, Command] = {}
         self._found: dict[tuple[int, tuple[int, ...], str], tuple[Command, tuple[int, ...], Place]] = {}
 
@@ -190,7 +195,7 @@ class Tree:
     def find(self, unit: Unit, path: Place) -> tuple[Command, tuple[int, ...], Place]:
         """Command, numeric suffixes and the path for the next unit; -113 where there is none.
 
-        A suffix outside its range is -113 too: what exactly the scope logs is unconfirmed, but it
+        A suffix outside its range is `suffix_error`: what exactly the scope logs is unconfirmed, but it
         does not answer (PD3: D8 and above stay silent).
         """
         if unit.header.startswith("*"):
@@ -214,7 +219,7 @@ class Tree:
             child, low, high = node.numbered[hit[1]]
             number = int(hit[2]) if hit[2] else 1
             if not low <= number <= high:
-                raise Refused(-113)
+                raise Refused(self.suffix_error)
             suffixes.append(number)
             node = child
         if node.command is None:

@@ -21,7 +21,16 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
+_YIELD_S = 50e-6
+"""How long others have the lock before time that stands still is moved."""
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def check_loopback(host: str) -> None:
+    """Refuse any other address; ValueError."""
+    if host not in LOOPBACK:
+        raise ValueError(f"simulated instruments are served on loopback only, not on {host!r}")
 
 
 class StreamPort(Protocol):
@@ -38,6 +47,9 @@ class StreamPort(Protocol):
     @property
     def readable(self) -> bool: ...
 
+    @property
+    def signals(self) -> int: ...
+
 
 class Engine(Protocol):
     """A machine or adapter: time and ports."""
@@ -51,18 +63,31 @@ class Engine(Protocol):
     def ports(self) -> Sequence[StreamPort]: ...
 
 
+class Mover(Protocol):
+    """Time that stands still until it is moved (`virtual_time`)."""
+
+    def move_to(self, t_s: float) -> None: ...
+
+    def arrived(self) -> None: ...
+
+
 class Served:
-    """A machine with its lock and clock. Hold `changed` while touching the machine or a port."""
+    """A machine with its lock and clock. Hold `changed` while touching the machine or a port.
+
+    With `mover` nothing but this machine does anything while it works: time moves on to what it waits for.
+    """
 
     def __init__(
         self,
         engine: Engine,
         changed: threading.Condition | None = None,
         clock: Callable[[], float] = time.monotonic,
+        mover: Mover | None = None,
     ) -> None:
-        self.engine, self.clock = engine, clock
+        self.engine, self.clock, self._mover = engine, clock, mover
         self.changed = changed or threading.Condition()
         self._announced_s: float | None = None
+        self._signals = 0
 
     def advance(self) -> None:
         """Bring the machine to now."""
@@ -73,8 +98,11 @@ class Served:
         wake_s, before_s = self.engine.wake_s, self._announced_s
         self._announced_s = wake_s
         sooner = wake_s is not None and (before_s is None or wake_s < before_s)
-        if sooner or any(port.readable or port.broken for port in self.engine.ports):
+        before, self._signals = self._signals, sum(port.signals for port in self.engine.ports)
+        if sooner or self._signals != before or any(port.readable or port.broken for port in self.engine.ports):
             self.changed.notify_all()
+        if self._mover is not None:
+            self._mover.arrived()
 
     def wake_all(self) -> None:
         """Wake the threads that wait, whatever for."""
@@ -84,7 +112,15 @@ class Served:
         """Wait for a change, at most until the machine's next event or `until_s`; then advance."""
         self._announced_s = self.engine.wake_s
         times = [t for t in (self._announced_s, until_s) if t is not None]
-        self.changed.wait(max(0.0, min(times) - self.clock()) if times else None)
+        if self._mover is None or not times:
+            self.changed.wait(max(0.0, min(times) - self.clock()) if times else None)
+        elif not self.changed.wait(_YIELD_S):
+            self._mover.move_to(min(times))
+        self.advance()
+
+    def look(self, at_most_s: float) -> None:
+        """Wait for a change, at most so long of this computer's time; nothing is moved. Then advance."""
+        self.changed.wait(at_most_s)
         self.advance()
 
 
@@ -118,10 +154,11 @@ class Listener:
     """A listening TCP socket on loopback with one thread per connection; subclasses write `serve`."""
 
     backlog = 8
+    accept_delay_s = 0.0
+    """How long a new connection finds nobody at home: over LAN the first answer can take about 10 s (PD3)."""
 
     def __init__(self, served: Served, host: str = "127.0.0.1", port: int = 0, name: str = "server") -> None:
-        if host not in LOOPBACK:
-            raise ValueError(f"simulated instruments are served on loopback only, not on {host!r}")
+        check_loopback(host)
         self.served, self.name = served, name
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=self.backlog)
@@ -129,7 +166,7 @@ class Listener:
         self.port: int = self._listening.getsockname()[1]
         self.threads = Threads()
         self._connections: set[socket.socket] = set()
-        self._stopping = False
+        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Begin to accept."""
@@ -137,7 +174,7 @@ class Listener:
 
     def stop(self) -> None:
         """Close everything; may be called again."""
-        self._stopping = True
+        self._stopped.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
@@ -149,7 +186,7 @@ class Listener:
         self.threads.join()
 
     def _accept(self) -> None:
-        while not self._stopping:
+        while not self._stopped.is_set():
             try:
                 connection, _ = self._listening.accept()
             except OSError:
@@ -160,6 +197,8 @@ class Listener:
 
     def _run(self, connection: socket.socket) -> None:
         try:
+            if self._stopped.wait(self.accept_delay_s):
+                return
             self.serve(connection)
         except (OSError, EOFError) as error:
             log.debug("%s: connection ended: %s", self.name, error)

@@ -7,13 +7,13 @@ gives the same answer. Imports no driver, no clock and no file.
 The board draws a current that follows the marker lines: idle while the gate is low; while it is high
 `launch_a` for `launch_s` after each batch begins, then `active_a`; `active_a` too while it works outside the
 gate (loading, warming up). All of it goes through a first-order settling, and `tail_a` of the current of work
-fades slowly, with `tail_s`.
+fades slowly, with `tail_s`. In the board's place a resistor, or nothing, can be connected (`connect`).
+The oscilloscope sees each edge `marker_delay_s` after the board's work changed, with a scatter of `marker_jitter_s`.
 """
 
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -24,12 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instruments.lab import ProbeFacts, SupplyFacts, Wiring, WorldFacts
+from instruments.simulated.noise import slow, white
+from instruments.simulated.settling import Settling, stretch
 
 Floats = NDArray[np.float64]
 _T = TypeVar("_T")
 
-GATE, BATCH, WORK = 1, 2, 4
-"""Bits of the line states that the board reports; WORK is work outside the gate, which no wire carries."""
+GATE, BATCH, WORK, REST = 1, 2, 4, 8
+"""Bits of the line states that the board reports; WORK is work outside the gate and REST a pause within a batch, which
+no wire carries."""
+
+_GRID = 3000
+"""Stretches of the clamp's wander that are as good as straight: to a millionth of its size."""
 
 EdgeSource = Callable[[], Sequence[tuple[int, int]]]
 """Gives the edges since the last call: (monotonic ns, line states)."""
@@ -53,44 +59,6 @@ class TrueWindow:
     energy_j: float
     idle_power_w: float
     batches: int
-
-
-class _Settling:
-    """A level that follows its target through a first-order lag; piecewise exponential, so exact."""
-
-    def __init__(self, level: float, tau_s: float) -> None:
-        self._tau_s = tau_s
-        self._t = [-math.inf]
-        self._target = [level]
-        self._start = [level]
-
-    def to(self, t_s: float, target: float) -> None:
-        """Set a new target from t_s on; targets planned for later than that are overtaken."""
-        while self._t[-1] >= t_s:
-            del self._t[-1], self._target[-1], self._start[-1]
-        self._start.append(float(self.at(np.array([t_s]))[0]))
-        self._t.append(t_s)
-        self._target.append(target)
-
-    def at(self, t_s: Floats) -> Floats:
-        """Level at each time; (n,) in, (n,) out."""
-        if t_s.size == 0:
-            return np.zeros(0)
-        first = max(bisect.bisect_right(self._t, float(t_s.min())) - 1, 0)
-        last = bisect.bisect_right(self._t, float(t_s.max()))
-        times = np.array(self._t[first:last])
-        target, start = np.array(self._target[first:last]), np.array(self._start[first:last])
-        k = np.searchsorted(times, t_s, side="right") - 1
-        k = np.clip(k, 0, None)
-        with np.errstate(invalid="ignore"):
-            decay = np.exp(-np.clip((t_s - times[k]) / self._tau_s, 0.0, 700.0))
-        return np.asarray(target[k] + (start[k] - target[k]) * np.where(np.isneginf(times[k]), 1.0, decay))
-
-    def kinks(self, from_s: float, to_s: float) -> list[float]:
-        """Times inside (from_s, to_s) at which the target changes."""
-        return [
-            t for t in self._t[bisect.bisect_right(self._t, from_s) : bisect.bisect_left(self._t, to_s)] if t > from_s
-        ]
 
 
 class World:
@@ -122,12 +90,20 @@ class World:
         self._ripple_phase = float(rng.uniform(0, 2 * math.pi))
         self._edge_s: list[float] = [-math.inf]
         self._edge_lines: list[int] = [0]
-        self._demand = _Settling(facts.idle_a, facts.settling_s)
-        self._tail = _Settling(0.0, facts.tail_s)
-        self._rail = _Settling(0.0, facts.supply_settling_s)
+        self._share = 1.0
+        self._demand = Settling(facts.idle_a, facts.settling_s)
+        self._tail = Settling(0.0, facts.tail_s)
+        self._rail = Settling(0.0, facts.supply_settling_s)
         self._supply_s: list[float] = [-math.inf]
         self._supply_limit_a: list[float] = [0.02]
         self._supply_on: list[bool] = [False]
+        self._load_s: list[float] = [-math.inf]
+        self._load_ohm: list[float | None] = [facts.load_ohm]
+        self._line_s: list[float] = [-math.inf]
+        self._late = np.random.default_rng([seed, 0xDE1A])
+        self._asked: tuple[float, ...] = ()
+        self._asked_s: Floats = np.zeros(0)
+        self._means: tuple[Floats, Floats] = (np.zeros(0), np.zeros(0))
 
     # --- inputs -------------------------------------------------------------------------------
 
@@ -136,20 +112,36 @@ class World:
         for t_ns, lines in self._edges():
             self.mark(t_ns * 1e-9, lines)
 
+    def set_work(self, active_a: float) -> None:
+        """Set what the board's work draws from the next edge on; its launch and tail currents keep their share."""
+        self._share = active_a / self.facts.active_a
+
     def mark(self, t_s: float, lines: int) -> None:
-        """Record the board's line states from t_s on (bit 0 gate, bit 1 batch)."""
-        t_s = max(t_s, self._edge_s[-1])
-        if lines == self._edge_lines[-1]:
+        """Record that the board moves its lines at t_s (bit 0 gate, bit 1 batch).
+
+        With a negative `marker_delay_s` its work follows that much later.
+        """
+        seen_s = t_s + self._lateness_s()
+        t_s = max(t_s + max(0.0, -self.facts.marker_delay_s), self._edge_s[-1])
+        before = self._edge_lines[-1]
+        if lines == before:
             return
         self._edge_s.append(t_s)
         self._edge_lines.append(lines)
-        facts = self.facts
-        if lines & GATE:
-            self._demand.to(t_s, facts.launch_a - facts.tail_a)
-            self._demand.to(t_s + facts.launch_s, facts.active_a - facts.tail_a)
+        self._line_s.append(max(seen_s, self._line_s[-1]))
+        if not (lines | before) & (GATE | WORK):
+            return  # a board at rest that moves its batch line draws nothing for it
+        facts, share = self.facts, self._share
+        tail_a = share * facts.tail_a
+        if lines & REST:
+            self._demand.to(t_s, facts.idle_a)
+            tail_a = 0.0
+        elif lines & GATE:
+            self._demand.to(t_s, share * facts.launch_a - tail_a)
+            self._demand.to(t_s + facts.launch_s, share * facts.active_a - tail_a)
         else:
-            self._demand.to(t_s, facts.active_a - facts.tail_a if lines & WORK else facts.idle_a)
-        self._tail.to(t_s, facts.tail_a if lines & (GATE | WORK) else 0.0)
+            self._demand.to(t_s, share * facts.active_a - tail_a if lines & WORK else facts.idle_a)
+        self._tail.to(t_s, tail_a if lines & (GATE | WORK) else 0.0)
 
     def set_supply(self, now_s: float, volts: float, amps: float, on: bool) -> None:
         """Set what the supply drives: `volts` and current limit `amps`; off is 0 V and 0.02 A."""
@@ -159,23 +151,61 @@ class World:
         self._supply_limit_a.append(amps if on else 0.02)
         self._supply_on.append(on)
 
+    def _lateness_s(self) -> float:
+        """How long after the board moved a line the edge is seen; an edge cannot be seen before."""
+        if not self.facts.marker_jitter_s:
+            return max(0.0, self.facts.marker_delay_s)
+        scatter_s = self.facts.marker_jitter_s * float(self._late.standard_normal())
+        return max(0.0, max(0.0, self.facts.marker_delay_s) + scatter_s)
+
+    def connect(self, now_s: float, load_ohm: float | None) -> None:
+        """Put a resistor in the board's place from now on; infinite: nothing; None: the board again."""
+        self._load_s.append(max(now_s, self._load_s[-1]))
+        self._load_ohm.append(load_ohm)
+
     # --- the board ----------------------------------------------------------------------------
 
     def _limit_at(self, t_s: Floats) -> Floats:
-        k = np.searchsorted(np.array(self._supply_s), t_s, side="right") - 1
-        return np.asarray(np.array(self._supply_limit_a)[np.clip(k, 0, None)])
+        first, part = stretch(self._supply_s, t_s)
+        if len(part) == 1:
+            return np.full(t_s.size, self._supply_limit_a[first])
+        limits = np.array(self._supply_limit_a[first : first + len(part)])
+        return np.asarray(limits[np.searchsorted(part[1:], t_s, side="right")])
 
     def board(self, t_s: Floats) -> tuple[Floats, Floats]:
-        """True voltage (V) and current (A) at the board's terminals at each time; (n,) each."""
+        """True voltage (V) and current (A) at the board's terminals at each of rising times; (n,) each."""
+        first, part = stretch(self._load_s, t_s)
+        cuts = np.searchsorted(t_s, part[1:], side="left")
+        if cuts.size:
+            pieces = [self._fed(t, self._load_ohm[first + k]) for k, t in enumerate(np.split(t_s, cuts))]
+            return np.concatenate([volts for volts, _ in pieces]), np.concatenate([amps for _, amps in pieces])
+        return self._fed(t_s, self._load_ohm[first])
+
+    def _fed(self, t_s: Floats, load_ohm: float | None) -> tuple[Floats, Floats]:
+        """Voltage and current with one load connected: the board, a resistor, or nothing."""
         rail = self._rail.at(t_s)
-        ripple = 1.0 + self.facts.ripple_relative * np.sin(
-            2 * math.pi * self.facts.ripple_hz * (t_s - self._start_s) + self._ripple_phase
-        )
+        if load_ohm is not None:
+            if math.isinf(load_ohm):
+                return rail, np.zeros(t_s.size)
+            through = rail / (load_ohm + self.facts.source_resistance_ohm + self._lead_ohm)
+            through = np.minimum(np.maximum(through, self.output_off_a), self._limit_at(t_s))
+            return through * load_ohm, through
+        ripple = t_s - self._start_s
+        ripple *= 2 * math.pi * self.facts.ripple_hz
+        ripple += self._ripple_phase
+        np.sin(ripple, out=ripple)
+        ripple *= self.facts.ripple_relative
+        ripple += 1.0
+        current = self._demand.at(t_s)
+        current += self._tail.at(t_s)
+        current *= ripple
         alive = rail > self.facts.undervoltage_v
-        current = np.where(alive, (self._demand.at(t_s) + self._tail.at(t_s)) * ripple, self.output_off_a)
+        if not alive.all():
+            current = np.where(alive, current, self.output_off_a)
         limit = self._limit_at(t_s)
         starved = current > limit
-        volts = rail - (self.facts.source_resistance_ohm + self._lead_ohm) * current
+        volts = current * -(self.facts.source_resistance_ohm + self._lead_ohm)
+        volts += rail
         if starved.any():
             volts = np.where(starved, volts * (limit / np.maximum(current, 1e-12)) ** 2, volts)
             current = np.minimum(current, limit)
@@ -194,9 +224,11 @@ class World:
     # --- what the oscilloscope's inputs see ---------------------------------------------------
 
     def digital(self, t_s: Floats) -> NDArray[np.uint8]:
-        """POD1 at each time, bit k = Dk; (n,)."""
-        k = np.searchsorted(np.array(self._edge_s), t_s, side="right") - 1
-        return np.asarray(self._pod(np.array(self._edge_lines)[np.clip(k, 0, None)]), dtype=np.uint8)
+        """POD1 at each of rising times, bit k = Dk; (n,)."""
+        first, part = stretch(self._line_s, t_s)
+        levels = self._pod(np.array(self._edge_lines[first : first + len(part)])).astype(np.uint8)
+        lengths = np.diff(np.concatenate(([0], np.searchsorted(t_s, part[1:], side="left"), [t_s.size])))
+        return np.repeat(levels, lengths)
 
     def _pod(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
         gate = ((lines & GATE) != 0).astype(np.int64) << self.wiring.gate.digital
@@ -204,13 +236,14 @@ class World:
         return np.asarray(gate | batch)
 
     def digital_edges(self, bit: int, after_s: float, until_s: float) -> list[tuple[float, int]]:
-        """Edges of D<bit> in (after_s, until_s]: (time, new level)."""
-        first = bisect.bisect_right(self._edge_s, after_s)
-        last = bisect.bisect_right(self._edge_s, until_s)
+        """Edges of D<bit> as the oscilloscope sees them in (after_s, until_s]: (time, new level)."""
+        return self._edges_of(self._line_s, bit, after_s, until_s)
+
+    def _edges_of(self, times: list[float], bit: int, after_s: float, until_s: float) -> list[tuple[float, int]]:
+        first = bisect.bisect_right(times, after_s)
+        last = bisect.bisect_right(times, until_s)
         levels = (self._pod(np.array(self._edge_lines[max(first - 1, 0) : last])) >> bit) & 1
-        return [
-            (self._edge_s[first + k], int(levels[k + 1])) for k in range(last - first) if levels[k + 1] != levels[k]
-        ]
+        return [(times[first + k], int(levels[k + 1])) for k in range(last - first) if levels[k + 1] != levels[k]]
 
     def analog_v(self, channel: int, t_s: Floats, aperture_s: float) -> Floats:
         """Volts at the BNC of a channel, each the mean over [t, t + aperture_s]; (n,). Unconnected: 0 V."""
@@ -219,13 +252,14 @@ class World:
         volts, amps = self._mean_over(t_s, aperture_s)
         if channel == self.wiring.voltage.channel:
             seen = volts * self.voltage_gain + self.voltage_offset_v
-            seen = seen + _white(self._seed, channel, t_s, self.facts.voltage_noise_v, aperture_s)
+            seen = seen + white(self._seed, channel, t_s, self.facts.voltage_noise_v, aperture_s)
             return np.asarray(seen / self.wiring.voltage.probe_ratio)
         turns = -self.probe.turns if self.probe.reversed else self.probe.turns
-        jaw_a = amps * turns * self.probe_gain + self.probe_offset_at(t_s)
-        jaw_a = jaw_a + _white(self._seed, channel, t_s, self.facts.probe_noise_a, aperture_s)
+        jaw_a = amps * (turns * self.probe_gain)
+        jaw_a += self._slow_offset_at(t_s)
+        jaw_a = jaw_a + white(self._seed, channel, t_s, self.facts.probe_noise_a, aperture_s)
         rng = np.random.default_rng([self._seed, channel, abs(int(t_s[0] * 1e9))])
-        jaw_a = jaw_a + _slow(rng, t_s, self.facts.probe_slow_noise_a, self.facts.probe_slow_noise_s)
+        jaw_a = jaw_a + slow(rng, t_s, self.facts.probe_slow_noise_a, self.facts.probe_slow_noise_s)
         return np.asarray(jaw_a * self.probe.range_v_per_a)
 
     def probe_offset_at(self, t_s: Floats) -> Floats:
@@ -234,12 +268,26 @@ class World:
         wander = np.sin(2 * math.pi * since / self.facts.probe_wander_period_s + self._wander_phase)
         return np.asarray(self.probe_offset_a + self.probe_drift_a_per_s * since + self.facts.probe_wander_a * wander)
 
+    def _slow_offset_at(self, t_s: Floats) -> Floats:
+        """The clamp's offset at many instants of a record, straight between those of a grid where that is fine."""
+        grid_s = self.facts.probe_wander_period_s / _GRID
+        first, last = math.floor(t_s[0] / grid_s), math.ceil(t_s[-1] / grid_s)
+        if last - first >= t_s.size:
+            return self.probe_offset_at(t_s)
+        spots = grid_s * np.arange(first, last + 1)
+        return np.interp(t_s, spots, self.probe_offset_at(spots))
+
     def _mean_over(self, t_s: Floats, aperture_s: float) -> tuple[Floats, Floats]:
         """Mean voltage and current over each sample's aperture, by two Gauss nodes."""
-        node = 0.5 - 0.5 / math.sqrt(3.0)
-        v1, i1 = self.board(t_s + node * aperture_s)
-        v2, i2 = self.board(t_s + (1 - node) * aperture_s)
-        return (v1 + v2) / 2, (i1 + i2) / 2
+        asked: tuple[float, ...] = (aperture_s, len(self._edge_s), len(self._supply_s), len(self._load_s))
+        if asked != self._asked or not np.array_equal(t_s, self._asked_s):  # else: the record's other channel
+            node = 0.5 - 0.5 / math.sqrt(3.0)
+            v1, i1 = self.board(t_s + node * aperture_s)
+            v2, i2 = self.board(t_s + (1 - node) * aperture_s)
+            v1 += v2
+            i1 += i2
+            self._means, self._asked, self._asked_s = (v1 / 2, i1 / 2), asked, t_s.copy()
+        return self._means
 
     # --- the truth ----------------------------------------------------------------------------
 
@@ -268,12 +316,12 @@ class World:
         return total
 
     def true_windows(self, after_s: float) -> list[TrueWindow]:
-        """Every whole gate-high stretch that began after after_s, oldest first."""
+        """Every whole stretch of measured work that began after after_s, oldest first; seen without marker delay."""
         windows = []
-        edges = self.digital_edges(self.wiring.gate.digital, after_s, math.inf)
+        edges = self._edges_of(self._edge_s, self.wiring.gate.digital, after_s, math.inf)
         for (rise_s, level), (fall_s, _) in _pairs(edges):
             if level:
-                toggles = self.digital_edges(self.wiring.batch.digital, rise_s, fall_s)
+                toggles = self._edges_of(self._edge_s, self.wiring.batch.digital, rise_s, fall_s)
                 windows.append(
                     TrueWindow(
                         rise_s, fall_s, self.true_energy_j(rise_s, fall_s), self.idle_power_w(rise_s), len(toggles)
@@ -291,42 +339,3 @@ class World:
 
 def _pairs(items: Sequence[_T]) -> list[tuple[_T, _T]]:
     return list(itertools.pairwise(items))
-
-
-def _white(seed: int, channel: int, t_s: Floats, rms: float, aperture_s: float) -> Floats:
-    """White noise of `rms` in the probe's 100 kHz, averaged over the aperture.
-
-    Each instant has its own value, whichever others are asked for with it.
-    """
-    correlation_s = 1 / (math.pi * 100e3)
-    mixed = np.ascontiguousarray(t_s).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= np.uint64(seed * 64 + channel)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    table = _normal_table()
-    return np.asarray(
-        table[(mixed >> np.uint64(44)).astype(np.int64)] * (rms / math.sqrt(1 + aperture_s / correlation_s))
-    )
-
-
-@functools.cache
-def _normal_table() -> Floats:
-    """2^20 normal deviates, from which instants draw."""
-    return np.random.default_rng(0x1146B).standard_normal(1 << 20)
-
-
-def _slow(rng: np.random.Generator, t_s: Floats, rms: float, correlation_s: float) -> Floats:
-    """Noise with an exponential autocorrelation, drawn on a grid of a fifth of its correlation time."""
-    if rms == 0 or t_s.size == 0:
-        return np.zeros(t_s.size)
-    step_s = correlation_s / 5
-    count = int((t_s[-1] - t_s[0]) / step_s) + 2
-    rho = math.exp(-step_s / correlation_s)
-    draws = rng.standard_normal(count)
-    level = np.empty(count)
-    level[0] = draws[0]
-    for k in range(1, count):
-        level[k] = rho * level[k - 1] + math.sqrt(1 - rho * rho) * draws[k]
-    return np.asarray(rms * np.interp(t_s - t_s[0], step_s * np.arange(count), level))

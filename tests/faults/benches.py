@@ -17,7 +17,7 @@ from instruments.lab import Lab
 from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, next_full_scale
 from instruments.simulated.faults import Fault, FaultScript
 from instruments.simulated.mso_acquisition import Options
-from instruments.simulated.station import EdgeFilter, Station
+from instruments.simulated.station import RING_NAME, EdgeFilter, Station
 from instruments.waveform import Capture
 from tests.sweeps import lab_file
 
@@ -33,6 +33,8 @@ class FaultyBench:
     station: Station
     lab: Lab
     lab_path: Path
+    ring: Path
+    """The file through which a board moves the marker lines."""
 
     def hurt(self, instrument: str, *faults: Fault, seed: int = 0) -> FaultScript:
         """From now on these faults strike an instrument's answers."""
@@ -94,7 +96,7 @@ def faulty_bench(
             ("simulation:\n", f"simulation:\n  state_dir: {json.dumps(str(state))}\n"),
             *changes,
         )
-        yield FaultyBench(station, lab_yaml.load(path), path)
+        yield FaultyBench(station, lab_yaml.load(path), path, state / RING_NAME)
 
 
 def set_up(scope: Any) -> None:

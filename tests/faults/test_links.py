@@ -15,8 +15,6 @@ from .benches import FaultyBench, says
 
 DEADLINE_S = 0.1
 IDN = {"scope": "AGILENT TECHNOLOGIES,MSO-X 2024A", "supply": "Agilent Technologies,E3645A"}
-PAYLOAD = bytes(range(8, 56)) + b"#"  # with a line feed and a '#' inside
-BLOCK = b"#800000049" + PAYLOAD + b"\n"
 
 
 @pytest.fixture(params=["scope", "supply"])
@@ -112,32 +110,6 @@ def test_an_answer_that_comes_during_recovery_is_never_given_to_the_next_query(h
 def scope_link(hurt: FaultyBench) -> Iterator[Link]:
     with Link.open("scope", hurt.resources("scope")) as link:
         yield link
-
-
-def test_a_block_cut_at_every_byte_is_refused_with_their_number(hurt: FaultyBench, scope_link: Link) -> None:
-    assert len(BLOCK) == 60
-    for k in range(len(BLOCK)):
-        hurt.hurt("scope", Fault("replace", "SYST:SET", data=BLOCK[:k]))
-        with pytest.raises(LinkTimeout, match=f" {k} bytes had come") as caught:
-            scope_link.query_block(":SYST:SET?", 0.06)
-        assert says(caught.value, "scope", ":SYST:SET?")
-        assert scope_link.query("*ESE?") == "+0"
-    hurt.hurt("scope", Fault("replace", "SYST:SET", data=BLOCK))
-    assert scope_link.query_block(":SYST:SET?") == PAYLOAD
-
-
-@pytest.mark.parametrize("k", [0, 1, 2, 9, 10, 11, 30])
-@pytest.mark.parametrize("kind", ["cut", "reset"])
-def test_a_block_cut_by_a_connection_that_dies(hurt: FaultyBench, scope_link: Link, kind: str, k: int) -> None:
-    hurt.hurt("scope", Fault(kind, "SYST:SET", at_byte=k))
-    with pytest.raises(LinkError, match="broken") as caught:
-        scope_link.query_block(":SYST:SET?", DEADLINE_S)
-    assert says(caught.value, "scope", ":SYST:SET?")
-    if kind == "cut":
-        assert f"({k} bytes of the answer had come)" in str(caught.value)
-    scope_link.reopen()
-    assert is_right(scope_link)
-    assert len(scope_link.query_block(":SYST:SET?")) > 100
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,10 @@ class FakeLink:
 
     def query_block(self, command: str, deadline_s: float | None = None) -> bytes:
         self.sent.append(command)
-        return self.blocks[command]()
+        *settings, query = split_outside_quotes(command, ";")
+        for part in settings:
+            self._one(part)
+        return self.blocks[query]()
 
     def clear(self) -> None:
         self.cleared += 1

@@ -16,12 +16,15 @@ from instruments.dut_protocol import (
     FIELDS,
     MAGIC,
     MAX_BODY_BYTES,
+    OPTIONAL,
     Conversation,
     Decoder,
     DutProtocolError,
     Garbage,
+    Mode,
     check,
     encode,
+    mode_of,
 )
 
 _JSON = st.recursive(
@@ -156,6 +159,39 @@ def test_every_field_is_asked_for_and_typed(speaker: str, kind: str) -> None:
         if of is not bool:
             with pytest.raises(DutProtocolError):
                 check(speaker, {**message, name: True})
+
+
+@pytest.mark.parametrize(("speaker", "kind"), sorted(OPTIONAL))
+def test_an_optional_field_may_be_left_out_and_is_typed_where_it_is_there(speaker: str, kind: str) -> None:
+    message = _sample(speaker, kind)
+    for name, of in OPTIONAL[speaker, kind].items():
+        assert name not in FIELDS[speaker, kind]
+        check(speaker, {**message, name: _SAMPLES.get(of, {})})
+        for bad in (None, 3.5, True):
+            with pytest.raises(DutProtocolError, match=f"{kind}.{name}"):
+                check(speaker, {**message, name: bad})
+
+
+@given(st.builds(Mode, st.sampled_from(["fp32", "fp16", "bf16", "int8"]), st.booleans(), st.booleans(), st.booleans()))
+def test_a_mode_survives_its_message(mode: Mode) -> None:
+    (message,) = Decoder().feed(encode({"type": "x", "mode": mode.as_json()}))
+    assert not isinstance(message, Garbage)
+    assert mode_of(message["mode"]) == mode
+    assert mode.label().split()[0] == mode.dtype
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"dtype": "fp8"}, "dtype 'fp8' is none of fp32"),
+        ({"dtype": 16}, "dtype 16"),
+        ({"compile": 1}, "mode.compile is 1"),
+        ({"cuda_graph": True}, "mode has no cuda_graph"),
+    ],
+)
+def test_what_is_no_mode(tree: dict[str, Any], said: str) -> None:
+    with pytest.raises(DutProtocolError, match=said):
+        mode_of(tree)
 
 
 def _pair_in(state: str) -> tuple[Conversation, Conversation]:

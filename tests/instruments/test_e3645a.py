@@ -268,7 +268,7 @@ def test_recalled_state_beyond_the_limits_is_made_safe(link, supply):
     with pytest.raises(LimitError):
         supply.recall_state(1)
     assert link.store["VOLTage"] == "0"
-    assert link.store["OUTPut"] == "OFF"
+    assert not supply.output_is_on()
 
 
 def test_recalled_state_that_switches_on_is_switched_off(link, supply):
@@ -282,10 +282,13 @@ def test_recalled_state_that_switches_on_is_switched_off(link, supply):
 
 
 def test_display(link, supply):
-    supply.display_text('say "hi"')
+    link.answers["DISPlay:TEXT?"] = '"say hi"'
+    supply.display_text("say hi")
     supply.display_text(None)
-    assert 'DISPlay:TEXT "say ""hi"""' in link.sent
+    assert 'DISPlay:TEXT "say hi"' in link.sent
     assert "DISPlay:TEXT:CLEar" in link.sent
+    with pytest.raises(SettingError, match="reads back as 'say hi'"):
+        supply.display_text("say ho")
 
 
 def test_remote_and_local_are_for_serial_lines():

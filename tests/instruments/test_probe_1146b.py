@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from instruments.errors import ConfigError
@@ -50,6 +51,29 @@ def test_clip_limits():
     assert probe.clip_limits_a(40.0) == (-10.0, 10.0)
     with pytest.raises(ConfigError, match="full scale"):
         probe.clip_limits_a(0.0)
+
+
+def test_over_range_is_what_the_probe_no_longer_follows():
+    current_a = np.array([-10.1, -10.0, 0.0, 9.99, 10.01, np.nan])
+    assert Probe1146B().over_range(current_a).tolist() == [True, False, False, False, True, False]
+    assert Probe1146B(turns=10).over_range(current_a).sum() == 4
+    assert not Probe1146B(0.01).over_range(current_a).any()
+
+
+def test_bandwidth():
+    assert Probe1146B.passed(0.0) == 1.0
+    assert Probe1146B.passed(100e3) == pytest.approx(0.7071, abs=1e-4)
+    assert Probe1146B.passed(1e6) == pytest.approx(0.0995, abs=1e-4)
+    assert Probe1146B.rise_time_s() == pytest.approx(3.5e-6, rel=0.01)
+    with pytest.raises(ConfigError, match="below 0"):
+        Probe1146B.passed(-1.0)
+
+
+def test_what_to_do_before_the_zero_names_this_clamp():
+    steps = " ".join(Probe1146B(0.01, 5, -1).before_zero())
+    for said in ("10 mV/A", "5 times", "against", "8 A", "degauss", "within 10 mA"):
+        assert said in steps
+    assert "once" in " ".join(Probe1146B().before_zero())
 
 
 @pytest.mark.parametrize(

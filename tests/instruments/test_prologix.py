@@ -114,8 +114,10 @@ def adapter() -> Iterator[Adapter]:
 def test_opening_sets_the_adapter_and_sends_nothing_to_the_instrument(adapter):
     with Link.open("supply", adapter.resources):
         time.sleep(0.05)
-    assert adapter.log[-2:] == [b"++savecfg 0", b"++read_tmo_ms 3000"]
-    assert all(line.startswith(b"++") for line in adapter.log)
+    assert adapter.log[0] == b"++savecfg 0"  # before any setting that would wear the EEPROM
+    assert set(adapter.log) == {
+        b"++savecfg 0", b"++mode 1", b"++auto 0", b"++eos 3", b"++eoi 1", b"++eot_enable 0", b"++read_tmo_ms 3000",
+    }  # fmt: skip
 
 
 def test_query_is_escaped_read_once_and_fast(adapter):
@@ -129,6 +131,40 @@ def test_query_is_escaped_read_once_and_fast(adapter):
         assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
     assert adapter.log.count(b"++read eoi") == 22
     assert b"OUTP OFF" in adapter.log
+
+
+def test_every_message_goes_to_its_own_address_even_when_somebody_else_has_changed_it(adapter):
+    with Link.open("supply", adapter.resources) as link:
+        link.query("Q?")
+        with socket.create_connection(("127.0.0.1", adapter.port)) as stranger:
+            stranger.sendall(b"++addr 9\n")
+            adapter.drop()
+        with pytest.raises(LinkError):
+            link.query("Q?")
+        link.reopen()
+        link.write("OUTP OFF")
+        assert link.query("Q?") == "from 5: Q?"
+    after = adapter.log[adapter.log.index(b"++addr 9") :]
+    assert after[after.index(b"OUTP OFF") - 1] == b"++addr 5"
+
+
+def test_secondary_addresses_count_from_96(adapter):
+    interface, _ = adapter.resources
+    with Link.open("supply", [interface, "GPIB3::5::2::INSTR"]) as link:
+        assert link.query("Q?") == "from 5 98: Q?"
+
+
+@pytest.mark.parametrize("text", ["GPIB3::31::INSTR", "GPIB3::x::INSTR", "GPIB3::INTFC", "GPIB3::5::31::INSTR"])
+def test_addresses_that_are_none(adapter, text):
+    with pytest.raises(ConfigError, match="GPIB0::5::INSTR is expected"):
+        Link.open("supply", [adapter.resources[0], text])
+
+
+def test_escapes_are_the_adapters_own(adapter):
+    with Link.open("supply", adapter.resources) as link:
+        link.write(b"DATA \x1b\r\n++\n")
+        link.query("*IDN?")
+    assert b"DATA \x1b\r\n++\n" in adapter.log
 
 
 def test_answers_slower_than_50_ms_come(adapter):

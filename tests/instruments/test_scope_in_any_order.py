@@ -28,6 +28,8 @@ class ModelScope(FakeLink):
         for event in self.events:
             self.answers[event] = lambda event=event: self.read(event)
         self.answers[":WAVeform:TYPE?"] = "NORM"
+        self.answers[":WAVeform:POINts?"] = "+4"
+        self.answers[":WAVeform:POINts:MODE?"] = "MAX"
         self.answers[":WAVeform:PREamble?"] = "+1,+0,+4,+1,+1E-3,+0,+0,+1E-3,+0,+32768"
         self.blocks[":WAVeform:DATA?"] = lambda: np.full(4, self.record, dtype="<u2").tobytes()
         self.store[":CHANnel1:DISPlay"] = "1"

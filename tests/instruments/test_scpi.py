@@ -155,3 +155,8 @@ def test_parsers_give_a_value_or_a_protocol_error(text):
     ):
         with contextlib.suppress(ProtocolError):
             parse(text)
+    with contextlib.suppress(ProtocolError):
+        assert scpi.match_keyword(text, ("NORMal", "CHANnel1")) in ("NORMal", "CHANnel1")
+    with contextlib.suppress(ProtocolError):
+        assert len(scpi.split_answers(text, 3)) == 3
+    assert ";".join(scpi.split_outside_quotes(text, ";")) == text

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
+import time
 
 import pytest
 
-from instruments.errors import LinkTimeout, ProtocolError
+from instruments.errors import LinkError, LinkTimeout, ProtocolError
 from instruments.ieee488 import write_block
 from instruments.link import Link, ReplayLink, Transcript
 
@@ -19,56 +22,125 @@ def lines(*entries):
     return [HEADER, *(json.dumps({"link": "scope", **entry}) for entry in entries)]
 
 
-def talk(path, full):
-    def handle(line: bytes):
-        if line == b"D?":
-            return write_block(b"a\n\xff") + b"\n"
-        return standard(line)
+def handle(line: bytes):
+    if line == b"D?":
+        return write_block(b"a\n\xff") + b"\n"
+    if line == b"TWO?":
+        return b"1\n2\n"
+    if line == b"CUT?":
+        return b"+1.2"
+    if line == b"NOISE":
+        return b"nobody asked\n"
+    if line == b"BYE?":
+        raise ConnectionError
+    return standard(line)
 
+
+def talk(link):
+    """Everything that can be said, heard and go wrong; gives what came of it."""
+    found = []
+
+    def attempt(act, *arguments):
+        try:
+            found.append(act(*arguments))
+        except (LinkError, ProtocolError) as error:
+            found.append((type(error), str(error)))
+
+    attempt(link.write, ":RUN")
+    attempt(link.query, "*IDN?")
+    attempt(link.query_block, "D?")
+    attempt(link.write, b":SET \x00\n")
+    attempt(link.query, "CUT?", 0.05)
+    attempt(link.query, "TWO?")
+    attempt(link.query_block, "*IDN?")
+    attempt(link.write, "NOISE")
+    time.sleep(0.05)
+    attempt(link.query, "*IDN?")
+    attempt(link.clear)
+    attempt(link.to_local)
+    attempt(link.query, "BYE?")
+    attempt(link.write, ":STOP")
+    attempt(link.reopen)
+    attempt(link.query, "*IDN?")
+    return found
+
+
+def record(path, full=True):
     with (
         serving(handle) as server,
         Transcript(path, origin="simulated", full_blocks=full) as transcript,
         Link.open("scope", [server.resource], transcript=transcript) as link,
         Link.open("other", [server.resource], transcript=transcript) as other,
     ):
-        link.write(":RUN")
-        link.query("*IDN?")
         other.query("*IDN?")
-        link.query_block("D?")
-        link.write(b":SET \x00\n")
-        with pytest.raises(LinkTimeout):
-            link.query("SILENT?", 0.05)
+        found = talk(link)
         transcript.close()
         link.query("*IDN?")  # a closed transcript stops nobody
+    return server.resource, found
 
 
-def test_recorded_talk_replays(tmp_path):
+def entries_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_recorded_talk_replays_with_its_failures(tmp_path):
     path = tmp_path / "talk.jsonl"
-    talk(path, full=True)
-    written = [json.loads(line) for line in path.read_text().splitlines()]
-    assert written[0]["transcript"] == 1
-    assert written[0]["origin"] == "simulated"
-    assert all(entry["t_s"] >= 0 for entry in written[1:])
-    block = next(entry["block"] for entry in written if "block" in entry)
-    assert block["bytes"] == 3
+    resource, live = record(path)
+    assert [kind for kind, _ in (f for f in live if isinstance(f, tuple))] == [
+        LinkTimeout, ProtocolError, ProtocolError, LinkError, LinkError,
+    ]  # fmt: skip
     with ReplayLink(path, "scope") as link:
         assert link.origin == "simulated"
-        link.write(":RUN")
-        assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
-        assert link.query_block("D?") == b"a\n\xff"
-        link.write(b":SET \x00\n")
-        with pytest.raises(LinkTimeout, match="as recorded"):
-            link.query("SILENT?")
+        assert link.resource == resource
+        assert talk(link) == live
     with ReplayLink(path, "other") as link:
         link.query("*IDN?")
 
 
+def test_everything_that_passed_is_in_the_transcript(tmp_path):
+    path = tmp_path / "talk.jsonl"
+    resource, _ = record(path)
+    header, *entries = entries_of(path)
+    assert header["transcript"] == 1
+    assert header["origin"] == "simulated"
+    assert abs(header["utc_s"] - time.time()) < 60
+    times = [entry["t_s"] for entry in entries]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    mine = [entry for entry in entries if entry["link"] == "scope"]
+    opened = [entry for entry in mine if entry["dir"] == "open"]
+    assert [(e["resource"], e["backend"]) for e in opened] == [(resource, "@py")] * 2
+    bytes_of = lambda e: e["text"].encode() if "text" in e else base64.b64decode(e["b64"])  # noqa: E731
+    beyond = [(e["of"], e["dir"], bytes_of(e)) for e in mine if "of" in e]
+    assert ("refused", "in", b"+1.2") in beyond
+    assert ("refused", "in", b"1\n2\n") in beyond
+    assert ("dropped", "in", b"nobody asked\n") in beyond
+    asked = [data for of, direction, data in beyond if (of, direction) == ("recovery", "out")]
+    assert sum(data.startswith(b"*ESE?;*ESE?") for data in asked) >= 4
+    assert b":SYSTem:ERRor?" in asked
+    heard = [data for of, direction, data in beyond if (of, direction) == ("recovery", "in")]
+    assert b'+0,"No error"\n' in heard
+    assert [e["text"] for e in mine if e["dir"] == "call"] == ["clear", "local", "reopen"]
+    (block,) = [entry["block"] for entry in mine if "block" in entry]
+    assert block["bytes"] == 3
+    assert {"b64": base64.b64encode(b":SET \x00\n").decode()}.items() <= next(e for e in mine if "b64" in e).items()
+
+
+def test_a_connection_that_fails_is_in_the_transcript(tmp_path):
+    path = tmp_path / "talk.jsonl"
+    with serving(standard) as server:
+        resource = server.resource
+    with Transcript(path, origin="simulated") as transcript, pytest.raises(LinkError, match="could not connect"):
+        Link.open("scope", [resource], transcript=transcript)
+    (entry,) = entries_of(path)[1:]
+    assert (entry["dir"], entry["error"], entry["link"]) == ("error", "LinkError", "scope")
+
+
 def test_hashed_blocks_need_their_data(tmp_path):
     path = tmp_path / "talk.jsonl"
-    talk(path, full=False)
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    (block,) = [entry["block"] for entry in entries if "block" in entry]
-    assert "b64" not in block
+    record(path, full=False)
+    (block,) = [entry["block"] for entry in entries_of(path) if "block" in entry]
+    assert set(block) == {"bytes", "sha256"}
     for blocks in ({}, {block["sha256"]: b"a\n\xff"}):
         link = ReplayLink(path, "scope", blocks=blocks)
         link.write(":RUN")
@@ -80,9 +152,27 @@ def test_hashed_blocks_need_their_data(tmp_path):
                 link.query_block("D?")
 
 
+def test_a_transcript_that_cannot_be_written_any_more_stops_nobody(tmp_path, caplog):
+    full = tmp_path / "full.jsonl"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space"):
+        Transcript(full, origin="simulated")
+    transcript = Transcript(tmp_path / "talk.jsonl", origin="simulated")
+    transcript._file.close()
+    transcript._file = open("/dev/full", "w")  # noqa: SIM115
+    with (
+        serving(standard) as server,
+        caplog.at_level(logging.WARNING),
+        Link.open("scope", [server.resource], transcript=transcript) as link,
+    ):
+        assert link.query("*IDN?") == link.query("*IDN?")
+    assert caplog.text.count("the transcript") == 1
+    transcript.close()
+
+
 def test_wrong_message():
     link = ReplayLink(lines({"dir": "out", "text": ":RUN"}), "scope")
-    with pytest.raises(ProtocolError, match=r"sent b':STOP', but message 1 of 1 .* out"):
+    with pytest.raises(ProtocolError, match=r"sent b':STOP', but line 2 of the transcript is out {'text': ':RUN'}"):
         link.write(":STOP")
 
 
@@ -100,14 +190,14 @@ def test_text_is_no_block_and_a_block_no_text():
     script = lines({"dir": "out", "text": "A?"}, {"dir": "in", "text": "1"})
     with pytest.raises(ProtocolError, match="as a block"):
         ReplayLink(script, "scope").query_block("A?")
-    script = lines({"dir": "out", "text": "A?"}, {"dir": "in", "block": {"bytes": 0, "sha256": "", "b64": ""}})
+    script = lines({"dir": "out", "text": "A?"}, {"dir": "in", "block": {"bytes": 0, "sha256": ""}})
     with pytest.raises(ProtocolError, match="as text"):
         ReplayLink(script, "scope").query("A?")
 
 
 def test_nothing_may_be_left_over():
     script = lines({"dir": "out", "text": "A"}, {"dir": "note", "text": "dropped"})
-    with pytest.raises(ProtocolError, match="closed, but message 1"), ReplayLink(script, "scope"):
+    with pytest.raises(ProtocolError, match="closed, but line 2 "), ReplayLink(script, "scope"):
         pass
     with ReplayLink(script, "scope") as link:
         link.write("A")
@@ -121,14 +211,17 @@ def test_an_error_in_the_body_is_not_hidden():
         raise ZeroDivisionError
 
 
-def test_what_a_replay_cannot_do_does_nothing():
-    with ReplayLink(lines(), "scope") as link, link.transaction():
-        link.clear()
+def test_calls_must_come_in_their_turn():
+    script = lines({"dir": "call", "text": "clear"}, {"dir": "out", "text": "A"})
+    link = ReplayLink(script, "scope")
+    with pytest.raises(ProtocolError, match=r"asked to reopen, but line 2"):
         link.reopen()
-        assert not link.to_local()
+    link.clear()
+    with pytest.raises(ProtocolError, match=r"asked to local, but line 3"):
+        link.to_local()
 
 
-@pytest.mark.parametrize("text", [[], ["{}"], ['{"transcript": 2}']])
+@pytest.mark.parametrize("text", [[], ["{}"], ['{"transcript": 2}'], [HEADER, "no json"], [HEADER, "1"]])
 def test_not_a_transcript(text):
-    with pytest.raises(ProtocolError, match="no transcript"):
+    with pytest.raises(ProtocolError, match=r"no transcript|line 2 of the transcript"):
         ReplayLink(text, "scope")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instruments.errors import CaptureError, ProtocolError
-from instruments.waveform import Capture, Preamble, Record, decode, parse_ascii, parse_preamble
+from instruments.waveform import Capture, Preamble, Record, parse_preamble
+from instruments.waveform_data import decode, parse_ascii
 
 WORD = Preamble(1, 0, 4, 1, 2e-5, -0.2, 0.0, 1e-3, 0.5, 32768.0)
 BYTE = replace(WORD, format=0, y_reference=128.0)
@@ -132,7 +133,14 @@ def test_peak_pairs():
     assert record.values().shape == (4,)
 
 
-@pytest.mark.parametrize("length", [0, 6, 7, 9, 10])
+@pytest.mark.parametrize("length", [7, 9])
+def test_half_a_sample_is_no_block(length):
+    with pytest.raises(ProtocolError, match=f"{length} bytes are no whole number of 2-byte samples") as caught:
+        decode("CHAN1", WORD, bytes(length), "V")
+    assert caught.value.first_bytes == bytes(length)
+
+
+@pytest.mark.parametrize("length", [0, 6, 10])
 def test_block_length_must_fit_the_preamble(length):
     with pytest.raises(CaptureError, match="4 points = 8 bytes") as caught:
         decode("CHAN1", WORD, bytes(length), "V")
@@ -152,6 +160,58 @@ def test_ascii_values():
         parse_ascii("1,2,3", 4)
     with pytest.raises(ProtocolError, match="comma separated"):
         parse_ascii("1,x,3", 3)
+
+
+@pytest.mark.parametrize("text", ["1,,3", "1_0,2,3", "nan,2,3", "inf,2,3", "1e999,2,3", "1;2;3", "1,2,3,,", "٣,2,3"])
+def test_ascii_that_is_no_list_of_numbers(text):
+    with pytest.raises(ProtocolError, match="numbers") as caught:
+        parse_ascii(text, 3)
+    assert caught.value.first_bytes
+
+
+@given(st.text(max_size=40), st.integers(0, 5))
+def test_any_text_is_that_many_values_or_an_error(text, points):
+    with contextlib.suppress(ProtocolError, CaptureError):
+        assert parse_ascii(text, points).shape == (points,)
+
+
+@given(
+    st.binary(max_size=40),
+    st.builds(replace, st.just(WORD), format=st.sampled_from([0, 1, 2, 4]), points=st.integers(0, 20)),
+    st.sampled_from(["V", "A", "bits"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_bytes_are_a_whole_record_or_an_error(data, preamble, units, little, unsigned, pairs):
+    try:
+        found = decode("POD1", preamble, data, units, little_endian=little, unsigned=unsigned, pairs=pairs)
+    except (ProtocolError, CaptureError):
+        return
+    width = 2 if preamble.format == 1 else 1
+    assert len(data) == len(found) * width == preamble.points * (2 if pairs else 1) * width
+    assert found.values().shape == found.time_s().shape == found.holes().shape == found.clipped().shape == (len(found),)
+
+
+@given(st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=30), st.integers(0, 8))
+def test_resolution_is_what_the_codes_need(codes, dropped):
+    kept = np.array([c >> dropped << dropped for c in codes], dtype=np.uint16)
+    found = Record("CHAN1", replace(WORD, points=len(kept)), kept, "V").resolution_bits
+    assert found <= 16 - dropped
+    if found:
+        step = 1 << (16 - found)
+        assert len({int(c) % step for c in kept}) == 1
+        assert len({int(c) % (2 * step) for c in kept}) == 2
+    else:
+        assert len(set(kept.tolist())) == 1
+
+
+def test_lines_of_the_second_pod():
+    record = decode("POD2", BYTE, bytes([0b00, 0b01, 0b10, 0b11]), "bits")
+    assert record.bit(8).tolist() == [False, True, False, True]
+    assert record.bit(9).tolist() == [False, False, True, True]
+    with pytest.raises(ValueError, match="D0"):
+        record.bit(0)
 
 
 def test_record_refuses_what_it_cannot_hold():

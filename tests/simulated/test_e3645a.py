@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from instruments.simulated.e3645a import SimulatedE3645A
+from instruments.simulated.e3645a_settings import Settings
 from tests.simulated.standin import StandIn
 
 
@@ -180,6 +181,123 @@ def test_serial_line_needs_remote_and_ends_in_cr_lf(supply: SimulatedE3645A) -> 
     free = SimulatedE3645A(StandIn(), local_refuses=False, serial_crlf=False)
     open_port = free.open_port("serial")
     assert open_port.feed(b"VOLT 5;VOLT?\n") == b"+5.00000000E+00\n"
+
+
+def test_serial_line_has_control_c_as_device_clear(supply: SimulatedE3645A) -> None:
+    port = supply.open_port("serial")
+    assert port.feed(b"MEAS:VOLT?\nVOLT") == b""
+    assert port.feed(b" 3\x03*IDN?\n").startswith(b"Agilent Technologies,E3645A,0,")
+    assert supply.tick(1.0) == b""
+    assert codes(supply) == []
+    plain = SimulatedE3645A(StandIn(), control_c_clears=False).open_port("serial")
+    assert plain.feed(b"*ID\x03N?\n") == b""
+
+
+def test_the_bus_makes_it_remote_and_refuses_what_is_rs_232_alone(supply: SimulatedE3645A) -> None:
+    port = supply.open_port("message")
+    for command in (b"SYST:REM", b"SYST:VERS?;:SYST:LOC", b"SYSTem:RWLock"):
+        port.write(command)
+        if b"?" in command:
+            assert port.read() == (b"1995.0\n", True)
+    assert codes(supply) == [514, 514, 514]
+    free = SimulatedE3645A(StandIn(), rs232_only=False)
+    free.open_port("message").write(b"SYST:REM")
+    assert free.remote
+    stream = supply.open_port("serial")
+    stream.feed(b"SYST:VERS?;REM;:VOLT 2\n")  # a header relative to its subsystem is the same command
+    assert supply.snapshot()["voltage_v"] == 2
+
+
+def test_triggered_levels_follow_the_immediate_ones_until_they_are_programmed(supply: SimulatedE3645A) -> None:
+    supply.feed(b"VOLT 7;CURR 1\n")
+    assert ask(supply, "VOLT:TRIG?;:CURR:TRIG?;:VOLT:TRIG? MAX") == "+7.00000000E+00;+1.00000000E+00;+3.60500000E+01"
+    supply.feed(b"CURR:TRIG 0.5;:TRIG:SOUR IMM;:INIT\n")
+    assert ask(supply, "APPL?") == '"7.00000,0.50000"'
+
+
+def test_operation_complete_waits_for_the_trigger_delay(supply: SimulatedE3645A) -> None:
+    supply.feed(b"VOLT:TRIG 4;:TRIG:DEL 2;SOUR IMM\n*ESE 1\n")
+    assert supply.feed(b"INIT;*OPC;*OPC?;VOLT?\n") == b""
+    assert not supply.esr & 1
+    assert supply.tick(1.9) == b""
+    assert supply.tick(2.1) == b"1;+4.00000000E+00\n"
+    assert supply.status_byte() & 32
+    supply.feed(b"INIT;*RST\n")
+    assert ask(supply, "*OPC?;VOLT?") == "1;+0.00000000E+00"  # *RST has put the delayed trigger off
+
+
+def test_constant_current_keeps_the_terminals_below_the_protection(supply: SimulatedE3645A, world: StandIn) -> None:
+    supply.feed(b"APPL 12,0.2;:OUTP ON;:STAT:QUES:COND?\n")  # 2 V at 10 ohms
+    supply.feed(b"VOLT:PROT 5\n")
+    assert ask(supply, "VOLT:PROT:TRIP?;:STAT:QUES:COND?") == "0;+1"
+    world.load_ohm = 1000.0
+    supply.tick(1.0)
+    assert ask(supply, "VOLT:PROT:TRIP?;:STAT:QUES:COND?;:STAT:QUES?;:OUTP?") == "1;+512;+513;1"
+    assert world.set_to[-1][1:] == (0.0, 0.02, False)
+    reads_off = SimulatedE3645A(StandIn(), trip_reads_off=True)
+    assert ask(reads_off, "VOLT:PROT 5;:VOLT 6;:OUTP ON;:OUTP?") == "0"
+
+
+def test_service_is_asked_for_when_the_output_leaves_constant_voltage(supply: SimulatedE3645A, world: StandIn) -> None:
+    port = supply.open_port("message")
+    port.write(b"APPL 12,2;:OUTP ON;:STAT:QUES:ENAB 1;*SRE 8")
+    assert not port.service_asked
+    world.load_ohm = 1.0
+    port.write(b"STAT:QUES:COND?")
+    assert port.read()[0] == b"+1\n"
+    assert port.service_asked
+    assert port.serial_poll() & 72 == 72
+    assert port.serial_poll() & 72 == 8
+
+
+def test_hardware_failures_can_be_told(supply: SimulatedE3645A) -> None:
+    supply.hardware_bits = 16
+    assert ask(supply, "STAT:QUES:COND?;:STAT:QUES:INST:ISUM:COND?") == "+16;+16"
+
+
+def test_steps_have_a_default_and_a_query_for_it(supply: SimulatedE3645A) -> None:
+    assert ask(supply, "VOLT:STEP 0.5;:VOLT:STEP?;:VOLT:STEP? DEF") == "+5.00000000E-01;+1.00000000E-02"
+    assert ask(supply, "VOLT:STEP DEF;:VOLT:STEP?;:CURR:STEP?") == "+1.00000000E-02;+1.00000000E-03"
+    supply.feed(b"CURR UP;:CURR DOWN\n")
+    assert ask(supply, "CURR?") == "+2.20000000E+00"
+    supply.feed(b"APPL UP\n")
+    assert codes(supply) == [-104]
+
+
+def test_states_have_names_and_empty_ones_recall_the_reset_state(supply: SimulatedE3645A) -> None:
+    supply.feed(b"MEM:STAT:NAME 2,'BOARD'\n")
+    assert ask(supply, "MEM:STAT:NAME? 2;:MEM:STAT:NAME? 3") == '"BOARD";""'
+    supply.feed(b"MEM:STAT:NAME 1,'TOO LONG A NAME'\nMEM:STAT:NAME 6,'X'\n")
+    assert codes(supply) == [-223, -222]
+    supply.feed(b"VOLT 5;*RCL 4\n")
+    assert ask(supply, "VOLT?") == "+0.00000000E+00"
+    strict = SimulatedE3645A(StandIn(), empty_recall="refuse")
+    strict.feed(b"*CLS;VOLT 5;*RCL 4\n")
+    assert codes(strict) == [-221]
+    assert ask(strict, "VOLT?") == "+5.00000000E+00"
+
+
+def test_reset_state_version_and_protection_limit_are_switchable() -> None:
+    state = Settings(voltage_v=1.0, current_a=0.5)
+    supply = SimulatedE3645A(
+        StandIn(), reset_to=state, scpi_version="1997.0", ovp_min_v=0.5, default_steps=(0.02, 0.002)
+    )
+    supply.feed(b"*CLS\n")
+    answer = '"1.00000,0.50000";1997.0;+5.00000000E-01;+2.00000000E-02'
+    assert ask(supply, "APPL 3,1;*RST;APPL?;:SYST:VERS?;:VOLT:PROT? MIN;:VOLT:STEP?") == answer
+
+
+def test_other_spellings_and_facts(supply: SimulatedE3645A) -> None:
+    supply.feed(b'DISP:WIND1:TEXT:DATA "IT ""IS"" LONG TEXT"\n')
+    assert ask(supply, "DISPlay:WINDow:TEXT?") == '"IT ""IS"" LON"'  # eleven characters
+    assert ask(supply, "CAL:COUN?;:CAL:SEC:STAT?;:CAL:STR?;*PSC?;*TST?") == '+1;1;"";1;+0'
+    assert ask(supply, "*PSC 0;*PSC?;:OUTP:REL ON;:OUTP:REL?;*RST;:OUTP:REL?") == "0;1;0"
+    assert supply.feed(b"MEAS?\n:MEAS:SCAL:CURR:DC?\n") == b""
+    supply.tick(1.0)
+    assert supply.wake_s is not None
+    supply.tick(2.0)
+    supply.feed(b"STAT:OPER?\nDISP:WIND2:TEXT 'X'\nOUTP:TRAC ON\n*OPT?\nCAL:VOLT 3\n")
+    assert codes(supply) == [-113] * 5
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from instruments import lab as lab_yaml
+from instruments.errors import ConfigError
 from instruments.simulated.e3645a import SimulatedE3645A
-from instruments.simulated.faults import EdgeFault, EdgeFaults, Fault, FaultScript, leave_errors, wrong_identity
+from instruments.simulated.faults import (
+    EdgeFault,
+    EdgeFaults,
+    Fault,
+    FaultScript,
+    leave_errors,
+    script_of,
+    wrong_identity,
+)
+from instruments.simulated.leads import Leads
 from instruments.simulated.prologix import Prologix
 from instruments.simulated.servers import Served, StreamServer
 from instruments.simulated.world import BATCH, GATE
@@ -153,3 +169,164 @@ def test_edges_are_lost_and_bounce_by_line() -> None:
     assert [edge for edge in seen if edge[0] > 20_000_000] == [(40_000_000, GATE)]
     assert script.log == [("bounce", 10_000_000), ("lose", 30_000_000)]
     assert EdgeFaults([])(sent) == sent
+
+
+def test_late_edges_keep_their_distances() -> None:
+    script = EdgeFaults([EdgeFault("late", GATE, delay_s=0.5), EdgeFault("lose", BATCH)])
+    sent = [(0, GATE), (1000, GATE | BATCH), (2000, GATE), (3000, 0)]
+    assert script(sent) == [(500_000_000, GATE), (500_002_000, GATE), (500_003_000, 0)]
+
+
+# --- the script as a file --------------------------------------------------------------------------
+
+
+def facts(text: str) -> Any:
+    return lab_yaml.parse_faults(text)
+
+
+def test_a_hand_at_the_front_panel_comes_after_the_answer(supply: SimulatedE3645A) -> None:
+    told: list[str] = []
+    script = facts('supply: [{kind: panel, matching: "volt\\\\?", skip: 1, commands: "VOLT 3;CURR 1"}]').supply
+    supply.reply_filter = script_of(supply, script, 1, told.append)
+    heard = [supply.feed(asked) for asked in (b"VOLT 5;VOLT?\n", b"VOLT?\n", b"VOLT?;CURR?\n")]
+    assert heard == [b"+5.00000000E+00\n", b"+5.00000000E+00\n", b"+3.00000000E+00;+1.00000000E+00\n"]
+    assert told == ["panel, b'VOLT 3;CURR 1', answering 'VOLT?'"]
+
+
+def test_what_came_back_before_comes_again(supply: SimulatedE3645A) -> None:
+    supply.reply_filter = script_of(supply, facts("supply: [{kind: stale, matching: VOLT, back: 2}]").supply)
+    asked = b"VOLT 1;VOLT?\nVOLT 2;VOLT?\nVOLT 3;VOLT?\nVOLT 4;VOLT?\n"
+    assert [float(line) for line in supply.feed(asked).split()] == [1, 2, 1, 4]
+
+
+def test_identity_and_errors_of_a_script(supply: SimulatedE3645A) -> None:
+    text = """
+supply:
+  - {kind: identity, text: "A,B,C,D"}
+  - {kind: error, code: -222, text: Data out of range}
+"""
+    supply.reply_filter = script_of(supply, facts(text).supply)
+    assert supply.feed(b"*IDN?\nSYST:ERR?\nSYST:ERR?\n") == b'A,B,C,D\n-222,"Data out of range"\n+0,"No error"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("scope:\n  - {kind: cot}\n", r"f:2: scope\.0\.kind: input should be 'drop', .* or 'holes', got 'cot'"),
+        ("scope:\n  - {kind: cut, at_bite: 3}\n", r"f:2: scope\.0\.at_bite: unknown key, did you mean at_byte\?"),
+        ("scope: [{kind: delay}]", "f:1: scope.0: a fault of kind delay needs delay_s"),
+        ("scope: [{kind: error, text: x}]", "a fault of kind error needs code"),
+        ("scope: [{kind: drop, data: x}]", "data mean nothing to a fault of kind drop; it takes matching, skip"),
+        ("scope: [{kind: drop, matching: '('}]", r"matching '\(' is no regular expression"),
+        ("scope: [{kind: replace, data: €}]", "beyond one byte each"),
+        ("scope: [{kind: cut, at_byte: -1}]", "greater than or equal to 0"),
+        ("supply: [{kind: holes, share: 0.1}]", "holes are in records, which the scope alone has"),
+        ("markers: [{kind: lose, line: gat}]", "input should be 'gate' or 'batch', got 'gat'"),
+        ("leads: [{kind: gain, lead: gate, factor: 2}]", "the gate lead cannot be of kind gain"),
+        ("leads: [{kind: moved, lead: current, to: 5}]", "moves to a channel, 1 to 4, not to 5"),
+        ("leads: [{kind: moved, lead: gate, to: 8}]", "less than or equal to 7"),
+        ("knots: []", "unknown key, known keys: seed, scope, supply, markers, leads"),
+        ("- a", "a mapping with seed, scope, supply, markers, ... was expected"),
+    ],
+)
+def test_mistakes_in_a_script_are_named(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        lab_yaml.parse_faults(text, name="f")
+
+
+def test_a_served_bench_with_a_file_of_faults(tmp_path: Path) -> None:
+    """The program serves as told, and says when a fault strikes; a bad file ends it with 2."""
+    path = tmp_path / "faults.yaml"
+    command = [sys.executable, "-m", "instruments.simulated", "--lab", "lab.yaml", "--faults", str(path)]
+    path.write_text("scope:\n  - {kind: cat}\n")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"{path}:2: scope.0.kind: input should be" in done.stderr
+    path.write_text("scope: [{kind: short, matching: IDN, at_byte: 7}]\nsupply: [{kind: error, code: 5, text: x}]\n")
+    process = subprocess.Popen(
+        [*command, "--until-stdin-closes"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        addresses = json.loads(process.stdout.readline())
+        _, host, port, _ = addresses["scope"]["socket"][0].split("::")
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(b"*IDN?\n*ESE?\n")
+            heard = b""
+            while not heard.endswith(b"+0\n"):
+                heard += client.recv(100)
+        assert heard == b"AGILENT+0\n"
+    finally:
+        _, said = process.communicate("", timeout=20)
+    assert process.returncode == 0
+    assert said == "fault: scope: short, after 7 bytes, answering '*IDN?'\n"
+
+
+# --- leads -------------------------------------------------------------------------------------------
+
+
+class OfTests:
+    """A world of two lines on D0 and D1, 1 V on channel 1 and 2 V on channel 3."""
+
+    def digital(self, t_s: Any) -> Any:
+        return (np.asarray(t_s) >= 1.0).astype(np.uint8) | ((np.asarray(t_s) >= 2.0).astype(np.uint8) << 1)
+
+    def digital_edges(self, bit: int, after_s: float, until_s: float) -> list[tuple[float, int]]:
+        return [(t, 1) for t in (1.0 + bit,) if bit < 2 and after_s < t <= until_s]
+
+    def analog_v(self, channel: int, t_s: Any, aperture_s: float) -> Any:
+        return np.full(len(t_s), {1: 1.0, 3: 2.0}.get(channel, 0.0))
+
+
+@pytest.fixture
+def leads() -> Leads:
+    lab = lab_yaml.load("lab.yaml")
+    return Leads(OfTests(), lab.wiring, lab.probe, seed=3)  # type: ignore[arg-type]
+
+
+def hurt(leads: Leads, text: str) -> Leads:
+    leads.faults = facts(f"leads: [{text}]").leads
+    return leads
+
+
+TIMES = np.array([0.5, 1.5, 2.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "edges"),
+    [
+        ("", [0, 1, 3], {0: [(1.0, 1)], 1: [(2.0, 1)]}),
+        ("{kind: dead, lead: gate}", [0, 0, 2], {0: [], 1: [(2.0, 1)]}),
+        ("{kind: inverted, lead: gate}", [1, 0, 2], {0: [(1.0, 0)], 1: [(2.0, 1)]}),
+        ("{kind: moved, lead: batch, to: 6}", [0, 1, 65], {0: [(1.0, 1)], 1: [], 6: [(2.0, 1)]}),
+        (
+            "{kind: moved, lead: gate, to: 1}, {kind: moved, lead: batch, to: 0}",
+            [0, 2, 3],
+            {0: [(2.0, 1)], 1: [(1.0, 1)]},
+        ),
+        ("{kind: moved, lead: gate, to: 1}", [0, 2, 2], {0: [], 1: [(1.0, 1)]}),
+    ],
+)
+def test_lines_as_they_are_wired(leads: Leads, text: str, levels: list[int], edges: dict[int, Any]) -> None:
+    hurt(leads, text)
+    assert leads.digital(TIMES).tolist() == levels
+    assert {bit: leads.digital_edges(bit, 0.0, 9.0) for bit in edges} == edges
+
+
+def test_signals_as_they_are_plugged(leads: Leads) -> None:
+    def seen(text: str) -> list[float]:
+        hurt(leads, text)
+        return [float(leads.analog_v(channel, TIMES, 0.0)[0]) for channel in (1, 2, 3)]
+
+    assert seen("") == [1, 0, 2]
+    assert seen("{kind: gain, lead: current, factor: -3}") == [-3, 0, 2]
+    assert seen("{kind: moved, lead: voltage, to: 2}") == [1, 2, 0]
+    assert seen("{kind: dead, lead: voltage}") == [1, 0, 0]
+    hurt(leads, "{kind: noise, lead: current, rms: 2}")
+    noisy = leads.analog_v(1, np.linspace(0, 1, 10_000), 0.0)
+    assert noisy.std() == pytest.approx(0.2, rel=0.1)  # 2 A at 0.1 V/A
+    assert np.array_equal(noisy, leads.analog_v(1, np.linspace(0, 1, 10_000), 0.0))

@@ -267,3 +267,81 @@ def test_same_seed_same_record_other_seed_other_record(world: StandIn) -> None:
 
     assert data(1) == data(1)
     assert data(1) != data(2)
+
+
+PULSES = [(0.10, 1, 1), (0.11, 1, 0), (0.20, 1, 1), (0.24, 1, 0), (0.30, 1, 1), (0.32, 1, 0)]
+"""On D1: 10, 40 and 20 ms high; 90 and 60 ms low between."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "at"),
+    [
+        ("POL POS;QUAL LESS;LESS 15E-3", 0.11),
+        ("POL POS;QUAL GRE;GRE 30E-3", 0.24),
+        ("POL POS;QUAL RANG;RANG 30E-3,15E-3", 0.32),
+        ("POL NEG;QUAL LESS;LESS 70E-3", 0.30),
+        ("POL NEG;QUAL GRE;GRE 80E-3", 0.20),
+        ("POL POS;QUAL GRE;GRE 50E-3", None),
+    ],
+)
+def test_a_pulse_triggers_by_its_width(world: StandIn, rule: str, at: float | None) -> None:
+    world.edges = list(PULSES)
+    scope = make(world)
+    setup = f":TIM:RANG 2E-2;REF LEFT;:TRIG:SWE NORM;MODE GLIT;GLIT:SOUR DIG1;{rule};:SING\n"
+    scope.feed(setup.encode())
+    scope.tick(1.0)
+    assert not scope.errors
+    record = scope.acquisition.record
+    assert (record.trigger_s if record else None) == (pytest.approx(at) if at is not None else None)
+
+
+def test_pulses_of_an_input_trigger_too_and_the_settings_read_back(world: StandIn) -> None:
+    world.edges = [(t, 0, level) for t, _, level in PULSES]  # CHAN1 follows D0
+    scope = make(world)
+    scope.feed(b":CHAN1:RANG 0.8;:TIM:RANG 2E-2;REF LEFT;:TRIG:SWE NORM;MODE GLIT;GLIT:SOUR CHAN1;LEV 0.15\n")
+    scope.feed(b":TRIG:GLIT:POL POS;QUAL GRE;GRE 30E-3;:SING\n")
+    scope.tick(0.15)
+    scope.tick(1.0)
+    assert scope.acquisition.record is not None
+    assert scope.acquisition.record.trigger_s == pytest.approx(0.24, abs=2e-4)
+    answer = "GLIT;CHAN1;POS;GRE;+3.00000000E-02;+1.50000E-01"
+    assert ask(scope, ":TRIG:MODE?;GLIT:SOUR?;POL?;QUAL?;GRE?;LEV?") == answer
+    assert ask(scope, ":TRIG:GLIT:RANG 2E-3,1E-3;RANG?") == "+2.00000000E-03,+1.00000000E-03"
+    scope.feed(b":TRIG:GLIT:RANG 1E-3,2E-3\n")
+    assert [code for code, _ in scope.errors] == [-222]
+
+
+def test_digitizing_an_average_takes_as_many_triggers_as_it_counts(world: StandIn) -> None:
+    """Its samples are the mean of its acquisitions: a step that comes in half of them is half as high."""
+    world.edges = [edge for k in range(4) for edge in ((0.1 + 0.1 * k, 1, 1), (0.15 + 0.1 * k, 1, 0))]
+    world.edges += [(0.2505, 0, 1)]
+    world.edges.sort()
+    scope = make(world)
+    scope.feed(b":CHAN1:RANG 0.8;:TIM:RANG 1E-3;REF LEFT;:TRIG:SWE NORM;EDGE:SOUR DIG1;:ACQ:TYPE AVER;COUN 4\n")
+    scope.feed(b":DIG CHAN1;*OPC?\n")
+    assert scope.tick(0.39) == b""
+    assert scope.tick(0.5) == b"1\n"
+    record = scope.acquisition.record
+    assert record is not None
+    assert record.triggers == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    assert record.trigger_s == pytest.approx(0.4)
+    assert float(ask(scope, ":MEAS:VAV? CHAN1")) == pytest.approx(0.15, abs=0.02)
+    scope.feed(b":ACQ:TYPE NORM;:DIG CHAN1\n")
+    world.edges += [(0.9, 1, 1), (0.91, 1, 0)]
+    scope.tick(1.0)
+    assert float(ask(scope, ":MEAS:VAV? CHAN1")) == pytest.approx(0.25, abs=0.02)
+    scope.feed(b":ACQ:TYPE AVER;:SING\n")
+    world.edges += [(1.5, 1, 1), (1.6, 1, 0)]
+    scope.tick(2.0)
+    assert ask(scope, ":RST?") == "STOP"  # SINGle takes one, unless told otherwise
+
+
+def test_digitizing_shows_the_sources_that_are_named(world: StandIn) -> None:
+    scope = make(world)
+    scope.feed(b":BLANk;:TRIG:SWE AUTO;:TIM:RANG 1E-3;:DIG CHAN2,DIGital3,POD1\n")
+    scope.tick(1.0)
+    assert ask(scope, ":STAT? CHAN1;STAT? CHAN2;STAT? DIG3;STAT? DIG4;STAT? POD1") == "0;1;1;0;1"
+    scope.feed(b":DIG POD1\n")
+    scope.tick(2.0)
+    assert ask(scope, ":STAT? DIG4") == "0"  # some of its lines were shown already
+    assert not scope.errors

@@ -221,6 +221,9 @@ def test_first_preamble_can_be_short_once_per_acquisition(world: StandIn) -> Non
     scope = captured(world, transfer=TransferQuirks(short_preambles=1))
     assert ask(scope, ":WAV:PRE?") == "+0"
     assert ask(scope, ":WAV:PRE?").count(",") == 9
+    silent = captured(StandIn(), transfer=TransferQuirks(short_preambles=1, short_preamble=None))
+    assert silent.feed(b":WAV:PRE?\n") == b""
+    assert ask(silent, ":WAV:PRE?").count(",") == 9
 
 
 def test_a_slow_transfer_blocks_the_interface(world: StandIn) -> None:
@@ -265,13 +268,15 @@ def test_measurements_and_their_absence(world: StandIn) -> None:
     scope = captured(world)
     assert float(ask(scope, ":MEAS:VAV? CHAN3")) == pytest.approx(0.5 - 0.2 + 1.0, abs=0.01)
     assert float(ask(scope, ":MEAS:SOUR CHAN1;VPP?")) == pytest.approx(0.2, abs=0.01)
-    assert ask(scope, ":MEAS:VPP? CHAN2") == "+9.90000E+37"
-    assert ask(scope, ":MEAS:FREQ? CHAN3") == "+9.90000E+37"
-    assert ask(SimulatedMsoX2024A(world), ":STOP;:SING;:STOP;:MEAS:VMAX? CHAN1") == "+9.90000E+37"
+    assert ask(scope, ":MEAS:VPP? CHAN2") == "+9.9E+37"
+    assert ask(scope, ":MEAS:FREQ? CHAN3") == "+9.9E+37"
+    assert ask(SimulatedMsoX2024A(world), ":STOP;:SING;:STOP;:MEAS:VMAX? CHAN1") == "+9.9E+37"
 
 
-def test_screenshot_is_a_png(world: StandIn) -> None:
-    png = block(captured(world), ":DISP:DATA? PNG,COL")
+def test_screenshot_is_a_png_of_24_bits(world: StandIn) -> None:
+    scope = captured(world)
+    assert ask(scope, ":HARD:INKS?") == "1"
+    png = block(scope, ":HARD:INKS OFF;:DISP:DATA? PNG,COL")
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     at, kinds, pixels = 8, [], b""
     while at < len(png):
@@ -281,12 +286,64 @@ def test_screenshot_is_a_png(world: StandIn) -> None:
         kinds.append(kind)
         pixels += data if kind == b"IDAT" else b""
         at += 12 + length
-    assert kinds == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
-    image = np.frombuffer(zlib.decompress(pixels), "u1").reshape(192, 321)[:, 1:]
-    assert {2, 4} <= set(np.unique(image).tolist())
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+    assert struct.unpack_from(">IIBB", png, 16) == (800, 480, 8, 2)
+    rows = np.frombuffer(zlib.decompress(pixels), "u1").reshape(480, 1 + 3 * 800)
+    assert not rows[:, 0].any()
+    image = rows[:, 1:].reshape(480, 800, 3)
+    assert not image[1, 1].any()
+    # CHAN3 is a ramp from the bottom to the top of the screen, D1 a pulse near it.
+    colours = {tuple(c) for c in image.reshape(-1, 3).tolist()}
+    assert len(colours) == 5
+    # The other formats show the same, upside down as the format has it; BMP is what comes unasked.
+    bmp = block(scope, ":DISP:DATA?")
+    assert struct.unpack_from("<2sI4xI", bmp) == (b"BM", len(bmp), 54)
+    assert struct.unpack_from("<iiHH", bmp, 18) == (800, 480, 1, 24)
+    assert np.array_equal(np.frombuffer(bmp, "u1", offset=54).reshape(480, 800, 3)[::-1, :, ::-1], image)
+    small = block(scope, ":DISP:DATA? BMP8bit")
+    assert struct.unpack_from("<H", small, 28) == (8,)
+    palette = np.frombuffer(small, "u1", 1024, 54).reshape(256, 4)[:, 2::-1]
+    assert np.array_equal(palette[np.frombuffer(small, "u1", offset=54 + 1024).reshape(480, 800)[::-1]], image)
+    grey = np.frombuffer(block(scope, ":DISP:DATA? BMP,GRAY"), "u1", offset=54).reshape(480, 800, 3)
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    assert np.frombuffer(block(scope, ":HARD:INKS ON;:DISP:DATA? BMP"), "u1", offset=54)[-2400 - 3] == 255
 
 
 def test_memory_of_a_stock_unit(world: StandIn) -> None:
     scope = captured(world, acquisition=Options(memory_points=100_000))
     assert ask(scope, ":ACQ:POIN?;SRAT?") == "+50000;+2.50000000E+04"
     assert int(ask(scope, ":WAV:POIN?")) == 50_000
+
+
+@pytest.mark.parametrize(("rule", "got"), [("down", 1000), ("up", 2000), ("refuse", 1000)])
+def test_points_off_the_list_follow_the_switch(world: StandIn, rule: str, got: int) -> None:
+    quirks = TransferQuirks(off_list=rule)  # type: ignore[arg-type]
+    scope = captured(world, setup=":WAV:POIN 1000", transfer=quirks)
+    scope.feed(b":WAV:POIN 1500\n")
+    assert [code for code, _ in scope.errors] == ([-222] if rule == "refuse" else [])
+    assert int(ask(scope, ":WAV:POIN?")) == got
+
+
+def test_points_also_take_the_modes_of_old_programs(world: StandIn) -> None:
+    scope = captured(world)
+    assert ask(scope, ":WAV:POIN NORMal;POIN:MODE?") == "NORM"
+    assert ask(scope, ":WAV:POIN RAW;POIN:MODE?;:WAV:POIN?") == "MAX;+100000"
+    assert ask(scope, ":WAV:POIN:MODE NORM;:WAV:POIN MAXimum;POIN?") == "+62500"  # what is measured, of half a million
+
+
+def test_the_error_of_a_source_that_is_off_and_the_y_of_a_pod_are_switchable(world: StandIn) -> None:
+    quirks = TransferQuirks(source_off_error=-224, pod_y=(0.5, 2.0, 7), pod_ascii="refuse")
+    scope = captured(world, transfer=quirks)
+    assert ask(scope, ":WAV:SOUR POD1;PRE?").endswith(",+5.00000000E-01,+2.00000000E+00,+7")
+    scope.feed(b":WAV:SOUR CHAN4;DATA?\n:WAV:SOUR POD1;FORM ASC;DATA?\n")
+    assert [code for code, _ in scope.errors] == [-224, -221]
+
+
+def test_what_takes_memory_is_switchable(world: StandIn) -> None:
+    free = Options(run_halves=False, pair_halves=False, pod_halves=False)
+    scope = SimulatedMsoX2024A(world, acquisition=free)
+    scope.feed(b":CHAN2:DISP ON;:POD1:DISP ON\n")
+    assert ask(scope, ":ACQ:POIN?") == "+1000000"
+    scope = SimulatedMsoX2024A(world)
+    scope.feed(b":CHAN2:DISP ON;:POD1:DISP ON\n")
+    assert ask(scope, ":ACQ:POIN?") == "+125000"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instruments.simulated.e3645a import SimulatedE3645A
-from instruments.simulated.prologix import AdapterSettings, Prologix
+from instruments.simulated.prologix import USB_VERSION, AdapterSettings, Prologix
 from tests.simulated.standin import StandIn
 
 
@@ -100,9 +100,11 @@ def test_without_end_and_eos_the_instrument_never_sees_the_message(adapter: Prol
 
 def test_bus_commands(adapter: Prologix, supply: SimulatedE3645A) -> None:
     adapter.feed(b"*ESE 60\n*SRE 32\nNOPE\n")
-    assert adapter.feed(b"++spoll\n++srq\n++spoll 9\n") == b"96\r\n1\r\n0\r\n"
+    assert adapter.feed(b"++srq\n++spoll\n++srq\n++spoll\n++spoll 9\n") == b"1\r\n96\r\n0\r\n32\r\n0\r\n"
+    assert adapter.feed(b"*STB?\n++read eoi\n") == b"+96\n"  # the master summary, which no poll ends
+    assert adapter.feed(b"*ESR?\n++read eoi\nNOPE\n++srq\n++spoll\n") == b"+32\n1\r\n96\r\n"
     adapter.feed(b"*IDN?\n++clr\n")
-    assert adapter.feed(b"++spoll\n") == b"96\r\n"
+    assert adapter.feed(b"++spoll\n") == b"32\r\n"
     adapter.feed(b"VOLT:TRIG 2;:TRIG:SOUR BUS;:INIT\n++trg\n")
     assert supply.snapshot()["voltage_v"] == 2
     supply.remote = True
@@ -132,3 +134,37 @@ def test_reset_is_silent_for_a_while_and_forgets_settings(adapter: Prologix) -> 
     assert adapter.tick(4.9) == b""
     assert adapter.tick(5.0) == b""
     assert adapter.feed(b"++read_tmo_ms\n") == b"500\r\n"
+
+
+def test_a_secondary_address_is_nobodys(adapter: Prologix, supply: SimulatedE3645A) -> None:
+    assert adapter.feed(b"++addr 5 96\n++addr\nVOLT 3\n") == b"5 96\r\n"
+    assert supply.snapshot()["voltage_v"] == 0
+    assert adapter.feed(b"++addr 5 95\n++addr\n++addr 5\n++addr\n") == b"5 96\r\n5\r\n"
+
+
+def test_being_spoken_to_makes_an_instrument_remote(adapter: Prologix, supply: SimulatedE3645A) -> None:
+    adapter.feed(b"*CLS\n")
+    assert supply.remote
+    adapter.feed(b"++loc\n")
+    assert not supply.remote
+    adapter.feed(b"++llo\n")
+    assert supply.remote
+
+
+def test_usb_version_help_and_complaints() -> None:
+    adapter = Prologix({}, version=USB_VERSION, complains=True)
+    assert adapter.feed(b"++ver\n").startswith(b"Prologix GPIB-USB Controller")
+    help_text = adapter.feed(b"++help\n")
+    assert b"++read_tmo_ms\r\n" in help_text
+    assert b"++spoll\r\n" in help_text
+    assert adapter.feed(b"++eos 9\n++addr 31\n") == b"Unrecognized command\r\n" * 2
+    assert adapter.feed(b"++savecfg 0\n++savecfg\n++lon\n++status 5\n++status\n") == b"0\r\n0\r\n5\r\n"
+
+
+def test_one_client_too_many_is_turned_away(supply: SimulatedE3645A) -> None:
+    adapter = Prologix({5: supply}, clients=1)
+    first, second = adapter.open_port(), adapter.open_port()
+    assert (first.broken, second.broken) == (False, True)
+    second.close()
+    first.close()
+    assert not adapter.open_port().broken

@@ -186,11 +186,11 @@ def test_opc_waits_for_what_is_pending(toy: Toy) -> None:
 
 def test_reading_in_pieces_marks_the_end(toy: Toy) -> None:
     toy.write(b"*IDN?")
-    assert toy.port.status_byte() & 16
+    assert toy.status_byte(toy.port) & 16
     assert toy.read(5) == (b"MAKER", False)
     assert toy.read(8) == (b",TOY,0,1", False)
     assert toy.read(100) == (b"\n", True)
-    assert not toy.port.status_byte() & 16
+    assert not toy.status_byte(toy.port) & 16
 
 
 def test_an_unread_reply_is_lost_with_minus_410(toy: Toy) -> None:

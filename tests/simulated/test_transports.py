@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -182,58 +181,78 @@ def test_a_pseudo_terminal_that_nobody_reads_can_be_stopped(
     assert time.monotonic() - start_s < 2
 
 
-@pytest.mark.parametrize("size", [20480, 40960])
-def test_vxi11_reason_bits_at_exact_multiples(
-    size: int, scope: SimulatedMsoX2024A, served_scope: Served, started: Start
-) -> None:
-    """A reply of exactly the asked size carries REQCNT and END together."""
-    scope.add(":TEST:BULK", query=lambda call: b"x" * (size - 1))
-    server = started(Vxi11Server(served_scope, lambda: scope.open_port("message"), max_receive=64))
-    with Rpc(server.port) as rpc:
-        error, link, abort_port, most = struct.unpack(">4I", rpc.call(10, struct.pack(">3I", 1, 0, 0) + xdr(b"inst0")))
-        assert (error, most) == (0, 64)
-        assert abort_port > 0
-        assert rpc.call(11, struct.pack(">4I", link, 1000, 0, 0) + xdr(b":TEST:")) == struct.pack(">2I", 0, 6)
-        rpc.call(11, struct.pack(">4I", link, 1000, 0, 8) + xdr(b"BULK?"))
-        for count, reason in ((20480, 5 if size == 20480 else 1), (20480, 5)):
-            reply = rpc.call(12, struct.pack(">6I", link, count, 1000, 0, 0, 0))
-            assert struct.unpack_from(">3I", reply) == (0, reason, count)
-            if reason & 4:
-                break
-        timeout = rpc.call(12, struct.pack(">6I", link, 10, 20, 0, 0, 0))
-        assert struct.unpack_from(">I", timeout) == (15,)
-        assert scope.errors[-1][0] == -420
+def raw(machine: SimulatedMsoX2024A, served: Served, started: Start) -> socket.socket:
+    server = started(StreamServer(served, lambda: machine.open_port("stream")))
+    return socket.create_connection(("127.0.0.1", server.port), 5)
 
 
-def test_vxi11_termination_character_lock_and_abort(
+def lines(connection: socket.socket, count: int) -> list[bytes]:
+    """So many lines, and nothing after them."""
+    received = b""
+    while received.count(b"\n") < count:
+        received += connection.recv(65536)
+    assert received.endswith(b"\n")
+    return received[:-1].split(b"\n")
+
+
+def test_terminators_segments_and_trees_on_a_raw_socket(
     scope: SimulatedMsoX2024A, served_scope: Served, started: Start
 ) -> None:
-    server = started(Vxi11Server(served_scope, lambda: scope.open_port("message")))
-    with Rpc(server.port) as rpc, Rpc(server.port) as other:
-        (_, link, abort_port, _) = struct.unpack(">4I", rpc.call(10, struct.pack(">3I", 1, 1, 0) + xdr(b"inst0")))
-        (_, second, _, _) = struct.unpack(">4I", other.call(10, struct.pack(">3I", 2, 0, 0) + xdr(b"inst0")))
-        assert other.call(11, struct.pack(">4I", second, 100, 0, 8) + xdr(b"*IDN?")) == struct.pack(">2I", 11, 0)
-        rpc.call(11, struct.pack(">4I", link, 1000, 0, 8) + xdr(b"*IDN?"))
-        reply = rpc.call(12, struct.pack(">6I", link, 1000, 100, 0, 128, ord(",")))
-        assert struct.unpack_from(">2I", reply) == (0, 2)
-        assert reply[12:].startswith(b"AGILENT TECHNOLOGIES,")
-        done, not_held = struct.pack(">I", 0), struct.pack(">I", 12)
-        assert rpc.call(19, struct.pack(">I", link)) == done
-        assert rpc.call(18, struct.pack(">3I", link, 0, 0)) == done
-        assert rpc.call(19, struct.pack(">I", link)) == done
-        assert rpc.call(19, struct.pack(">I", link)) == not_held
-        rpc.send(12, struct.pack(">6I", link, 1000, 60_000, 0, 0, 0))
-        first = rpc.receive()
-        assert struct.unpack_from(">I", first) == (0,)
-        rpc.call(11, struct.pack(">4I", link, 1000, 0, 8) + xdr(b":TRIG:SWE NORM;:DIG;*OPC?"))
-        rpc.send(12, struct.pack(">6I", link, 1000, 60_000, 0, 0, 0))
-        with Rpc(abort_port, 0x0607B0) as abort:
-            time.sleep(0.05)
-            assert abort.call(1, struct.pack(">I", link)) == struct.pack(">I", 0)
-        assert struct.unpack_from(">I", rpc.receive()) == (23,)
-        assert rpc.call(11, struct.pack(">4I", 999, 1000, 0, 8) + xdr(b"x")) == struct.pack(">2I", 4, 0)
-        error = other.call(10, struct.pack(">3I", 2, 0, 0) + xdr(b"gpib0,9"))
-        assert struct.unpack_from(">I", error) == (3,)
+    with raw(scope, served_scope, started) as client:
+        client.sendall(b"*OPC?\r\n\n:ACQ:TYPE?;COUN?;*OPC?;MODE?\n\r\n*OPC?\n")
+        assert lines(client, 3) == [b"1", b"NORM;+8;1;RTIM", b"1"]
+        for byte in b":CHAN1:RANG 8V;OFFS 0;:CHAN1:RANG?;:chan1:offset?\r\n":
+            client.sendall(bytes((byte,)))
+        assert lines(client, 1) == [b"+8.00000E+00;+0.00000E+00"]
+        setup = b":SYST:SET?\n"
+        client.sendall(setup)
+        block = b""
+        while len(block) < 10 or len(block) < 11 + int(block[2:10]):
+            block += client.recv(65536)
+        client.sendall(b":ACQ:TYPE HRES;:SYST:SET " + block[:50])
+        time.sleep(0.02)
+        client.sendall(block[50:-1] + b";:ACQ:TYPE?\n")  # a block with line feeds inside, over two segments
+        assert lines(client, 1) == [b"NORM"]
+        assert not scope.errors
+
+
+def test_a_client_that_leaves_in_mid_transfer_disturbs_nobody(
+    scope: SimulatedMsoX2024A, served_scope: Served, started: Start
+) -> None:
+    scope.feed(b":TRIG:SWE AUTO;:TIM:RANG 1E-3;:WAV:POIN:MODE RAW;:WAV:POIN MAX;FORM WORD;:SING\n")
+    until_s = time.monotonic() + 5
+    while scope.acquisition.mode != "STOP":
+        assert time.monotonic() < until_s
+        scope.advance(time.monotonic())
+    with raw(scope, served_scope, started) as leaving:
+        leaving.sendall(b":WAV:DATA?\n" * 4)
+        assert leaving.recv(1000)[:2] == b"#8"
+    with raw(scope, served_scope, started) as half_closed:
+        half_closed.sendall(b"*OPC?\n")
+        half_closed.shutdown(socket.SHUT_WR)  # as `echo ... | nc` does
+        assert lines(half_closed, 1) == [b"1"]
+        assert half_closed.recv(1) == b""
+    with raw(scope, served_scope, started) as other:
+        other.sendall(b":WAV:DATA?\n*OPC?\n")
+        received = b""
+        while not received.endswith(b"\n1\n"):
+            received += other.recv(1 << 20)
+        assert len(received) == 10 + int(received[2:10]) + 3
+
+
+def test_an_instrument_that_takes_its_time_to_open(
+    scope: SimulatedMsoX2024A, served_scope: Served, started: Start
+) -> None:
+    server = StreamServer(served_scope, lambda: scope.open_port("stream"))
+    server.accept_delay_s = 0.3
+    started(server)
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(b"*OPC?\n")
+        client.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        client.settimeout(5)
+        assert client.recv(10) == b"1\n"
 
 
 def test_only_loopback_is_served(served_scope: Served) -> None:
@@ -253,90 +272,3 @@ def test_hislip_cuts_replies_to_the_clients_size_and_answers_status(
     until_s = time.monotonic() + 1
     while client.read_stb() & 96 != 96:
         assert time.monotonic() < until_s
-
-
-def test_hislip_bare_messages(scope: SimulatedMsoX2024A, served_scope: Served, started: Start) -> None:
-    server = started(HislipServer(served_scope, lambda: scope.open_port("message")))
-
-    def message(kind: int, control: int = 0, parameter: int = 0, payload: bytes = b"") -> bytes:
-        return struct.pack(">2sBBIQ", b"HS", kind, control, parameter, len(payload)) + payload
-
-    def receive(channel: socket.socket) -> tuple[int, int, int, bytes]:
-        prologue, kind, control, parameter, length = struct.unpack(">2sBBIQ", channel.recv(16, socket.MSG_WAITALL))
-        assert prologue == b"HS"
-        return kind, control, parameter, channel.recv(length, socket.MSG_WAITALL) if length else b""
-
-    with (
-        socket.create_connection(("127.0.0.1", server.port), 5) as sync,
-        socket.create_connection(("127.0.0.1", server.port), 5) as other,
-        socket.create_connection(("127.0.0.1", server.port), 5) as stranger,
-    ):
-        sync.sendall(message(0, parameter=0x01005858, payload=b"hislip0"))
-        kind, control, parameter, _ = receive(sync)
-        assert (kind, control, parameter >> 16) == (1, 0, 0x0100)
-        other.sendall(message(17, parameter=parameter & 0xFFFF))
-        assert receive(other)[0] == 18
-        other.sendall(message(15, payload=struct.pack(">Q", 16 + 7)))
-        assert receive(other)[0] == 16
-        sync.sendall(message(7, parameter=0xFFFFFF00, payload=b"*IDN?"))
-        parts = []
-        while not parts or parts[-1][0] == 6:
-            parts.append(receive(sync))
-        assert {p[2] for p in parts} == {0xFFFFFF00}
-        assert all(len(p[3]) <= 7 for p in parts)
-        assert b"".join(p[3] for p in parts) == IDN.encode() + b"\n"
-        for control, answer in ((1, 1), (0, 1), (0, 3)):
-            other.sendall(message(4, control, 0))
-            assert receive(other)[:2] == (5, answer)
-        other.sendall(message(24))
-        assert receive(other)[:3] == (25, 0, 0)
-        other.sendall(message(10, 6))
-        assert receive(other)[0] == 11
-        sync.sendall(message(99))
-        assert receive(sync)[:2] == (3, 1)
-        other.sendall(message(99))
-        assert receive(other)[:2] == (3, 1)
-        stranger.sendall(b"GET / HTTP/1.1\r\n")
-        assert receive(stranger)[:2] == (2, 1)
-
-
-def xdr(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data + b"\0" * (-len(data) % 4)
-
-
-class Rpc:
-    """A bare ONC RPC client."""
-
-    def __init__(self, port: int, program: int = 0x0607AF) -> None:
-        self._program = program
-        self._socket = socket.create_connection(("127.0.0.1", port), 5)
-        self._xid = 100
-
-    def send(self, procedure: int, arguments: bytes) -> None:
-        self._xid += 1
-        body = struct.pack(">6I", self._xid, 0, 2, self._program, 1, procedure) + b"\0" * 16 + arguments
-        self._socket.sendall(struct.pack(">I", 0x80000000 | len(body)) + body)
-
-    def receive(self) -> bytes:
-        (mark,) = struct.unpack(">I", self._exactly(4))
-        reply = self._exactly(mark & 0x7FFFFFFF)
-        assert struct.unpack_from(">6I", reply) == (self._xid, 1, 0, 0, 0, 0)
-        return reply[24:]
-
-    def call(self, procedure: int, arguments: bytes) -> bytes:
-        self.send(procedure, arguments)
-        return self.receive()
-
-    def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            got = self._socket.recv(count - len(data))
-            assert got
-            data += got
-        return data
-
-    def __enter__(self) -> Rpc:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()

@@ -112,6 +112,29 @@ def test_work_outside_the_gate_draws_current_that_fades() -> None:
     assert bench.world.idle_power_w(11.01) == pytest.approx(12.0 * f.idle_a, rel=1e-3)
 
 
+def test_work_draws_what_it_is_told_to_draw() -> None:
+    bench = quiet(tail_a=0.03)
+    f = bench.world.facts
+    bench.world.set_work(0.5 * f.active_a)
+    bench.world.mark(10.0, 1)
+    bench.world.mark(11.0, 0)
+    bench.world.set_work(f.active_a)
+    assert bench.world.board(np.array([10.9]))[1] == pytest.approx(0.5 * f.active_a, rel=1e-4)
+    bench.world.mark(12.0, 1)
+    assert bench.world.board(np.array([12.9]))[1] == pytest.approx(f.active_a, rel=1e-4)
+
+
+def test_a_batch_line_that_moves_at_rest_leaves_the_current_alone() -> None:
+    bench, still = quiet(), quiet()
+    for world in (bench.world, still.world):
+        world.mark(10.0, 1)
+        world.mark(10.1, 0)
+    for k in range(20):
+        bench.world.mark(10.101 + 2e-4 * k, 2 * ((k + 1) % 2))
+    t = np.linspace(10.0, 10.2, 1001)
+    np.testing.assert_array_equal(bench.world.board(t)[1], still.world.board(t)[1])
+
+
 def test_an_instant_has_its_own_noise() -> None:
     bench = Bench.make(5, probe_slow_noise_a=0.0)
     bench.world.set_supply(0.0, 12.0, 2.0, True)

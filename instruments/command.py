@@ -1,0 +1,84 @@
+"""What every command line program here has in common: signals, errors, streams and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def run(action: Callable[[], int]) -> int:
+    """Do a program's work and give its exit code.
+
+    0 good, 1 a measurement without a result, 2 usage or configuration, 3 instrument or file, 130
+    interrupted by Ctrl-C, SIGTERM or a terminal that went away. Errors are printed, each as one message.
+    """
+    from instruments.interrupts import Interrupted, stop_on_signals, stopping
+
+    try:
+        stop_on_signals()
+        _ready_streams()
+        from instruments.errors import BenchError
+
+        try:
+            return action()
+        except BenchError as error:
+            complain(f"error: {error}")
+            return error.exit_code
+    except Interrupted:
+        complain("interrupted")
+        return INTERRUPTED
+    except Exception:
+        if stopping():  # a library took the interruption for a failure of its own
+            complain("interrupted")
+            return INTERRUPTED
+        raise
+
+
+def leave(code: int) -> NoReturn:
+    """End the program with its exit code, at once.
+
+    Everything is closed by now. While Python takes itself down it answers signals by dying of them, and a
+    second Ctrl-C would turn the exit code into another.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def say(text: str) -> None:
+    """Print a text; a reader that has gone, or a full disk behind it, stops nothing."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        _to_nowhere(sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Print a text on standard error, in the same manner."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: object) -> None:
+    """Keep the interpreter from tripping over a broken stream once more when it ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[attr-defined]
+
+
+def _ready_streams() -> None:
+    """Make both streams take any text, also where they were closed or know ASCII alone."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
