@@ -2,7 +2,8 @@
 
 A component is an input's standard uncertainty times the sensitivity of the result to that input.
 Components of one budget are independent; what is shared (one gain in gross and idle, say) enters as
-one component whose sensitivity already holds the correlation.
+one component whose sensitivity already holds the correlation. The interval comes from propagating their
+distributions (GUM Supplement 1); the interval of first order, by Student's t, is kept beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from calibration import propagation
 
 COVERAGE_PROBABILITY = 0.95
 
@@ -23,7 +26,7 @@ class Component:
 
     `u_input` is the standard uncertainty of the input in `unit`, `sensitivity` the derivative of the
     result with respect to it, `dof` the degrees of freedom behind `u_input` (inf for a limit that is
-    taken as known, GUM G.4.2).
+    taken as known, GUM G.4.2). Finite ones make a normal component a Student's t (GUM Supplement 1, 6.4.9).
     """
 
     name: str
@@ -67,12 +70,55 @@ class Budget:
         return math.inf if spread == 0 else max(1 / spread, min(c.dof for c in finite))
 
     def coverage_factor(self, probability: float = COVERAGE_PROBABILITY) -> float:
-        """Factor k of the interval that holds `probability`: Student's t for the effective dof."""
+        """Factor k of the interval of first order: Student's t for the effective dof."""
         return student_t(probability, self.dof)
 
-    def expanded(self, probability: float = COVERAGE_PROBABILITY) -> float:
-        """Half-width U of the interval that holds `probability`, in the result's unit."""
+    def first_order(self, probability: float = COVERAGE_PROBABILITY) -> float:
+        """Half-width k u of the interval of first order, which takes the sum for a t (GUM G.4)."""
         return self.coverage_factor(probability) * self.u
+
+    def expanded(self, probability: float = COVERAGE_PROBABILITY) -> float:
+        """Half-width U of the interval that holds `probability`, in the result's unit, by propagating distributions."""
+        return self.interval_of(self.components, probability)
+
+    @staticmethod
+    def interval_of(components: Iterable[Component], probability: float = COVERAGE_PROBABILITY) -> float:
+        """Half-width of the interval of the sum of some components alone."""
+        return propagation.half_width([(c.distribution, c.u, c.dof) for c in components], probability)
+
+    def share(self, component: Component) -> float:
+        """Share of one component in the combined variance, 0 to 1."""
+        return (component.u / self.u) ** 2 if self.u > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole budget as plain values; infinite degrees of freedom are None."""
+        return {
+            "quantity": self.quantity,
+            "value": self.value,
+            "unit": self.unit,
+            "u": self.u,
+            "dof": _finite(self.dof),
+            "coverage_probability": COVERAGE_PROBABILITY,
+            "expanded_u": self.expanded(),
+            "first_order": {"k": self.coverage_factor(), "expanded_u": self.first_order()},
+            "components": [
+                {
+                    "name": c.name,
+                    "u_input": c.u_input,
+                    "unit": c.unit,
+                    "sensitivity": c.sensitivity,
+                    "u": c.u,
+                    "dof": _finite(c.dof),
+                    "distribution": c.distribution,
+                    "share": self.share(c),
+                }
+                for c in sorted(self.components, key=lambda c: -c.u)
+            ],
+        }
+
+
+def _finite(dof: float) -> float | None:
+    return None if math.isinf(dof) else dof
 
 
 def student_t(probability: float, dof: float) -> float:

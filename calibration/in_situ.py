@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.model import Calibration, Channel, Gain, Noise, Offset, ZeroPoint
+from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
 from calibration.statistics import MeanOfRecord
 
 READBACK_CURRENT = (0.0015, 0.005)
@@ -87,18 +87,18 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
         tuple(ZeroPoint(z.t_s, z.current.mean, z.current.u) for z in zeros), terms.drift_u_a, terms.unbracketed_u_a
     )
     offset_v = Offset(tuple(ZeroPoint(z.t_s, z.voltage.mean, z.voltage.u) for z in zeros), 0.0, 0.0)
-    usable = [c for c in comparisons if min(len(c.reference_a), len(c.reference_v)) >= LEAST_READINGS]
-    if usable:
-        gain_i, gain_v = _gains(usable, offset_i, offset_v, terms)
-    else:
-        limit = math.hypot(PROBE_GAIN_LIMIT[terms.probe_range_v_per_a], SCOPE_GAIN_LIMIT)
-        gain_i = _specified(limit)
-        gain_v = _specified(SCOPE_GAIN_LIMIT)
     noise = Noise(
         float(np.mean([z.current.density for z in zeros])),
         float(np.mean([z.voltage.density for z in zeros])),
         sum(z.current.dof for z in zeros),
     )
+    usable = [c for c in comparisons if min(len(c.reference_a), len(c.reference_v)) >= LEAST_READINGS]
+    if usable:
+        gain_i, gain_v = _gains(usable, offset_i, offset_v, noise, terms)
+    else:
+        oscilloscope = GainTerm("oscilloscope", SCOPE_GAIN_LIMIT / math.sqrt(3.0))
+        gain_i = _specified(PROBE_GAIN_LIMIT[terms.probe_range_v_per_a], oscilloscope)
+        gain_v = _specified(SCOPE_GAIN_LIMIT)
     return Calibration(
         Channel("current", "A", offset_i, gain_i),
         Channel("voltage", "V", offset_v, gain_v),
@@ -109,11 +109,14 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
     )
 
 
-def _specified(limit: float) -> Gain:
-    return Gain(1.0, limit / math.sqrt(3.0), 0.0, math.inf, math.inf, -math.inf, math.inf, "makers' limits")
+def _specified(limit: float, *others: GainTerm) -> Gain:
+    u = limit / math.sqrt(3.0)
+    return Gain(1.0, u, 0.0, math.inf, math.inf, -math.inf, math.inf, "makers' limits", others)
 
 
-def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: BenchTerms) -> tuple[Gain, Gain]:
+def _gains(
+    comparisons: Sequence[Comparison], zi: Offset, zv: Offset, noise: Noise, terms: BenchTerms
+) -> tuple[Gain, Gain]:
     ratios_i, ratios_v, at_a, at_v, noise_i, noise_v = [], [], [], [], [], []
     for c in comparisons:
         amps, u_amps = _mean(c.reference_a)
@@ -125,16 +128,22 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
             )
         ratios_i.append((c.current.mean - zi.at(c.t_s)) / amps)
         ratios_v.append((c.voltage.mean - zv.at(c.t_s)) / volts)
-        noise_i.append(math.hypot(c.current.u, u_amps) / amps)
-        noise_v.append(math.hypot(c.voltage.u, u_terminal, zv.u_noise) / volts)
+        # The work's own ups and downs are in the scatter of the readings, and in the record no error at all.
+        u_i = math.sqrt(noise.current_a2s / c.current.duration_s)
+        u_v = math.sqrt(noise.voltage_v2s / c.voltage.duration_s)
+        noise_i.append(math.hypot(u_i, u_amps) / amps)
+        noise_v.append(math.hypot(u_v, u_terminal) / volts)
         at_a.append(amps)
         at_v.append(volts)
     n = len(comparisons)
+    moved_i, moved_v = _moved(ratios_i, noise_i), _moved(ratios_v, noise_v)
     current_a, voltage_v = float(np.mean(at_a)), float(np.mean(at_v))
     relative, absolute = READBACK_CURRENT
-    u_i = math.hypot((relative * current_a + absolute) / math.sqrt(3.0), zi.u_drift) / current_a
+    u_i = (relative * current_a + absolute) / math.sqrt(3.0) / current_a
+    drift = GainTerm("drift of the zero", zi.u_drift / current_a, distribution="normal")
     relative, absolute = READBACK_VOLTAGE
-    u_v = math.hypot((relative * voltage_v + absolute) / math.sqrt(3.0), terms.lead_u_ohm * current_a) / voltage_v
+    u_v = (relative * voltage_v + absolute) / math.sqrt(3.0) / voltage_v
+    leads = (GainTerm("leads", terms.lead_u_ohm * current_a / voltage_v, distribution="normal"),)
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
     readings = sum(len(c.reference_a) for c in comparisons)
     source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V ({readings} readings in {n} runs)"
@@ -149,6 +158,7 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
             -current_a,
             RANGE * current_a,
             source,
+            (drift, *moved_i),
         ),
         Gain(
             float(np.mean(ratios_v)),
@@ -159,8 +169,18 @@ def _gains(comparisons: Sequence[Comparison], zi: Offset, zv: Offset, terms: Ben
             0.9 * voltage_v,
             1.1 * voltage_v,
             source,
+            (*leads, *moved_v),
         ),
     )
+
+
+def _moved(ratios: Sequence[float], noise: Sequence[float]) -> tuple[GainTerm, ...]:
+    """What a gain did between the comparisons of a run, beyond their own noise: half of it as a limit."""
+    half = (max(ratios) - min(ratios)) / 2
+    limit_squared = half**2 - float(np.mean(np.square(noise))) / 2
+    if limit_squared <= 0:
+        return ()
+    return (GainTerm("change during the run", math.sqrt(limit_squared / 3) / float(np.mean(ratios))),)
 
 
 def _mean(readings: Sequence[float]) -> tuple[float, float]:

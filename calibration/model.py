@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,23 @@ class Offset:
 
 
 @dataclass(frozen=True)
+class GainTerm:
+    """One more reason why a gain is not known: relative standard uncertainty u, and what it is distributed like."""
+
+    name: str
+    u: float
+    dof: float = math.inf
+    distribution: Literal["normal", "rectangular"] = "rectangular"
+
+
+@dataclass(frozen=True)
 class Gain:
     """Slope of a channel: reading over truth, found against a reference.
 
     `u_reference` (relative, rectangular limit / sqrt 3) is the reference's specification, `u_noise`
-    (relative, `dof` degrees of freedom) the scatter of the comparison. `at` is the true value at which
-    it was found (inf: not found through this channel's zero), `low`..`high` the range in which it may
-    be used.
+    (relative, `dof` degrees of freedom) the scatter of the comparison, `others` what else makes it unsure. `at` is
+    the true value at which an error of this channel's zero cancels, since the gain was found through that zero
+    (inf: it was not), `low`..`high` the range in which it may be used.
     """
 
     value: float
@@ -87,6 +98,7 @@ class Gain:
     low: float
     high: float
     source: str
+    others: tuple[GainTerm, ...] = ()
 
     def check(self, true_value: float, what: str) -> None:
         """Raise ValueError when a value lies outside the range that this gain was found for."""
@@ -121,12 +133,28 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Delay:
+    """How much later than the work the gate's edges are seen, s; below 0: earlier.
+
+    `u_s` is the standard uncertainty (`dof` degrees of freedom) of either, common to all runs; `jitter_s` the
+    standard deviation of one edge.
+    """
+
+    rise_s: float
+    fall_s: float
+    u_s: float
+    jitter_s: float
+    dof: float = math.inf
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Everything that turns a run's readings into true values, and what is known about each.
 
     `residual_a` limits the current that may still flow with the supply's output off, while the zero is
     taken; `timebase_limit` is the relative limit of the oscilloscope's timebase; `linearity` limits how far the
-    current's channel bows between its zero and the point of comparison, relative to that point.
+    current's channel bows between its zero and `linear_to_a` (None: the gain's `at`), relative to the latter.
+    `delay` is that of the marker lines, None where it was never measured.
     """
 
     current: Channel
@@ -135,13 +163,15 @@ class Calibration:
     residual_a: float
     timebase_limit: float
     linearity: float
+    linear_to_a: float | None = None
+    delay: Delay | None = None
 
     def bow_a(self, amps: float, less: float | None = None) -> float:
         """Limit of the error that a bow leaves in a current, or in the difference of two, A.
 
         A parabola through zero and point of comparison, highest half-way; it goes on beyond.
         """
-        top_a = self.current.gain.at
+        top_a = self.current.gain.at if self.linear_to_a is None else self.linear_to_a
         if math.isinf(top_a):
             return 0.0  # the makers' limits hold for every current
 

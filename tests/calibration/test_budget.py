@@ -29,7 +29,7 @@ def test_the_end_gauge_of_gum_h1() -> None:
     )
     assert budget.u / nm == pytest.approx(31.7, abs=0.1)
     assert math.floor(budget.dof) == 16
-    assert budget.expanded(0.99) / nm == pytest.approx(93, abs=1)
+    assert budget.first_order(0.99) / nm == pytest.approx(93, abs=1)
 
 
 @pytest.mark.parametrize(

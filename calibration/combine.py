@@ -1,0 +1,105 @@
+"""A run's own comparison with the supply and a calibration record, weighed into one correction. Pure.
+
+The zero is always the run's own. Of the gain there are two estimates: that of the run, through its own zero at one
+load, and the record's, a slope over many. The constant part of the read-back's limit is in the first alone: a slope
+knows nothing of its reference's zero. Where both were found against a supply's read-back they share the relative part,
+which no weighing makes smaller; what they do not share decides the weights and the test whether they agree (E_n <= 1,
+ISO/IEC 17043). Where they do not, something has changed since the record was made, and the run's own comparison stands
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
+from calibration.model import Calibration, Channel, Gain, GainTerm
+from calibration.records import ProbeRecord, VoltageRecord
+
+COVERAGE = 2.0
+"""Factor of the expanded uncertainties in E_n."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A gain, and what the weighing had to say."""
+
+    gain: Gain
+    note: str
+    agrees: bool = True
+
+
+def with_records(
+    calibration: Calibration, probe: ProbeRecord | None, voltage: VoltageRecord | None
+) -> tuple[Calibration, list[str]]:
+    """Let records take part in a run's calibration; gives it, and notes for the reader."""
+    notes = []
+    current, volts = calibration.current, calibration.voltage
+    linearity, linear_to_a = calibration.linearity, calibration.linear_to_a
+    if probe is not None:
+        weighed = _weigh(current, probe, READBACK_CURRENT, probe.valid_a.low, probe.valid_a.high)
+        notes.append(f"current: {weighed.note}")
+        current = replace(current, gain=weighed.gain)
+        if weighed.agrees:
+            linearity, linear_to_a = probe.linearity, probe.valid_a.high
+    if voltage is not None:
+        weighed = _weigh(volts, voltage, READBACK_VOLTAGE, voltage.valid_v.low, voltage.valid_v.high)
+        notes.append(f"voltage: {weighed.note}")
+        volts = replace(volts, gain=weighed.gain)
+    changed = replace(calibration, current=current, voltage=volts, linearity=linearity, linear_to_a=linear_to_a)
+    return changed, notes
+
+
+def _weigh(
+    channel: Channel, record: ProbeRecord | VoltageRecord, limits: tuple[float, float], low: float, high: float
+) -> Weighed:
+    own, slope = channel.gain, record.gain
+    relative, absolute = limits
+    u_fit, u_stable = slope.u / slope.value, record.stability / math.sqrt(3.0)
+    stability = GainTerm("stability since its calibration", u_stable)
+    shares_reference = record.reference.kind == "read-back"
+    u_of_record = record.reference.relative_limit / math.sqrt(3.0)
+    made = f"calibration of {record.made:%Y-%m-%d}"
+    if math.isinf(own.at):
+        alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
+        return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
+    u_offset = absolute / math.sqrt(3.0) / own.at
+    u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others))
+    u_record = math.hypot(u_fit, u_stable)
+    if not shares_reference:
+        u_own, u_record = math.hypot(u_own, relative / math.sqrt(3.0)), math.hypot(u_record, u_of_record)
+    apart = own.value / slope.value - 1
+    e_n = abs(apart) / (COVERAGE * math.hypot(u_own, u_record))
+    found = f"{made} {slope.value:.5f}, this run {own.value:.5f}: {apart * 100:+.2f} % apart, E_n = {e_n:.2f}"
+    if e_n > 1:
+        return Weighed(
+            own, f"{found}: they do not agree, so that the record is not used; has the clamp moved?", agrees=False
+        )
+    share = u_record**2 / (u_own**2 + u_record**2) if u_own or u_record else 0.5
+    rest = 1 - share
+    others = [
+        GainTerm("zero of the read-back", share * u_offset),
+        *(replace(term, u=share * term.u) for term in own.others),
+        replace(stability, u=rest * u_stable),
+    ]
+    if shares_reference:
+        reference = max(relative, record.reference.relative_limit) / math.sqrt(3.0)
+    else:
+        reference = share * relative / math.sqrt(3.0)
+        others.append(GainTerm("reference of its calibration", rest * u_of_record))
+    parts = ((share * own.u_noise, own.dof), (rest * u_fit, slope.degrees))
+    noise = math.hypot(*(u for u, _ in parts))
+    spread = sum(u**4 / dof for u, dof in parts if u > 0)
+    gain = Gain(
+        share * own.value + rest * slope.value,
+        reference,
+        noise,
+        noise**4 / spread if spread > 0 else math.inf,
+        own.at / share if share > 0 else math.inf,
+        min(low, own.low),
+        max(high, own.high),
+        f"{own.source}, weight {share * 100:.0f} %, and {made}",
+        tuple(others),
+    )
+    return Weighed(gain, f"{found}; weights {share * 100:.0f} % of this run and {rest * 100:.0f} % of the record")

@@ -1,0 +1,127 @@
+"""A record and a run's own comparison, weighed: known truths must lie within what comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration.budget import Budget, Component
+from calibration.combine import with_records
+from calibration.in_situ import READBACK_CURRENT
+from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
+from calibration.records import Estimate, ProbeRecord
+from tests.worlds import shipped_lab
+
+from .events import SHUNT, probe, voltage
+
+LAB = shipped_lab()
+AT_A = 0.8
+
+
+def own(value: float, at_a: float = AT_A, noise: float = 2e-4, drift: float = 1e-3) -> Calibration:
+    """What a run found against the supply at a load; `drift` is relative."""
+    relative, absolute = READBACK_CURRENT
+    u = (relative * at_a + absolute) / math.sqrt(3.0) / at_a
+    offset = Offset((ZeroPoint(0.0, 0.0, 1e-4),), 0.0, 0.0)
+    terms = (GainTerm("drift of the zero", drift, distribution="normal"),)
+    gain = Gain(value, u, noise, 9.0, at_a, -at_a, 3 * at_a, "supply read-back", terms)
+    volts = Gain(1.0, 5e-4, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back")
+    return Calibration(
+        Channel("current", "A", offset, gain),
+        Channel("voltage", "V", offset, volts),
+        Noise(0, 0, 9.0),
+        1e-3,
+        5e-5,
+        1e-3,
+    )
+
+
+def interval(gain: Gain) -> float:
+    """Half-width of the gain's 95 % interval, relative."""
+    parts = [
+        Component("reference", gain.u_reference, 1.0, "1", distribution="rectangular"),
+        Component("noise", gain.u_noise, 1.0, "1", gain.dof),
+        *(Component(t.name, t.u, 1.0, "1", t.dof, t.distribution) for t in gain.others),
+    ]
+    return Budget("gain", gain.value, "1", tuple(parts)).expanded()
+
+
+def test_without_records_nothing_changes() -> None:
+    assert with_records(own(1.0), None, None) == (own(1.0), [])
+
+
+@pytest.mark.parametrize("at_a", [0.15, 0.8, 2.0])
+def test_together_they_know_more_than_either(at_a: float) -> None:
+    record = probe(LAB, gain=1.010)
+    alone = own(1.011, at_a)
+    found, (note,) = with_records(alone, record, None)
+    gain = found.current.gain
+    assert 1.010 < gain.value < 1.011
+    assert interval(gain) < interval(alone.current.gain)
+    of_record = with_records(replace(alone, current=replace(alone.current, gain=specified())), record, None)[0]
+    assert interval(gain) < 1.02 * interval(of_record.current.gain)  # of a flat distribution 95 % lie closer
+    assert "E_n = " in note
+    # The smaller the load, the less the read-back's 5 mA let the run say.
+    assert (gain.value < 1.0105) is (at_a < 1)
+    assert gain.at > at_a
+    assert (found.linearity, found.linear_to_a) == (record.linearity, record.valid_a.high)
+
+
+def specified() -> Gain:
+    return Gain(1.0, 0.02, 0.0, math.inf, math.inf, -math.inf, math.inf, "makers' limits")
+
+
+def test_what_both_share_is_never_weighed_away() -> None:
+    """The read-back's relative limit is in both: a perfect record and a perfect run still have it."""
+    record = probe(LAB, gain=1.0, u=1e-9, stability=0.0)
+    gain = with_records(own(1.0, 100.0, noise=1e-9, drift=0.0), record, None)[0].current.gain
+    assert gain.u_reference == pytest.approx(0.0015 / math.sqrt(3.0), rel=0.02)
+    by_shunt = probe(LAB, gain=1.0, u=1e-9, stability=0.0, reference=SHUNT)
+    assert interval(with_records(own(1.0), by_shunt, None)[0].current.gain) < 0.0005
+
+
+def test_a_record_that_contradicts_the_run_is_not_used() -> None:
+    alone = own(1.05)
+    found, (note,) = with_records(alone, probe(LAB, gain=1.0), None)
+    assert found.current == alone.current
+    assert found.linear_to_a is None
+    assert "do not agree" in note
+
+
+def test_a_run_without_a_comparison_stands_on_the_record() -> None:
+    bare = own(1.0)
+    bare = replace(
+        bare, current=replace(bare.current, gain=specified()), voltage=replace(bare.voltage, gain=specified())
+    )
+    record, of_volts = probe(LAB, gain=1.01), voltage(LAB, gain=0.99)
+    found, notes = with_records(bare, record, of_volts)
+    assert (found.current.gain.value, found.voltage.gain.value) == (1.01, 0.99)
+    assert 0.003 < interval(found.current.gain) < 0.006
+    assert math.isinf(found.current.gain.at)
+    assert (found.current.gain.low, found.current.gain.high) == (-1.3, 1.365)
+    assert found.bow_a(0.6825) == pytest.approx(record.linearity * record.valid_a.high)
+    assert all("no comparison in this run" in note for note in notes)
+
+
+def test_the_interval_covers_the_truth() -> None:
+    """Errors drawn from what the limits say: 95 in 100 intervals hold the true gain, at loads large and small."""
+    rng = np.random.default_rng(5)
+    held, record = [], probe(LAB)
+    for _ in range(1500):
+        at_a, truth = float(rng.uniform(0.1, 1.3)), 1 + 0.02 * float(rng.uniform(-1, 1))
+        a, b = 0.0015 * rng.uniform(-1, 1), 0.005 * rng.uniform(-1, 1)
+        read = (1 + a) * at_a + b
+        noise, drift = 2e-4 * rng.standard_normal(), 1e-3 * rng.standard_normal()
+        in_run = own(truth * at_a / read * (1 + noise + drift), at_a)
+        then = truth * (1 + record.stability * rng.uniform(-1, 1))
+        slope = then / (1 + a) + 3e-4 * rng.standard_normal()
+        gain = with_records(in_run, with_gain(record, slope), None)[0].current.gain
+        held.append(abs(truth / gain.value - 1) < interval(gain))
+    assert 0.93 < np.mean(held) < 0.985
+
+
+def with_gain(record: ProbeRecord, value: float) -> ProbeRecord:
+    return record.model_copy(update={"gain": Estimate(value=value, u=3e-4, dof=7.0)})
