@@ -2,22 +2,29 @@
 
 ``python -m experiments.dut_agent --marker simulated:/path``: speaks `dut_protocol` on standard input and output and
 ends, lines low, when its input closes. Python 3.6, torch 1.10 and the standard library. Silent while a run is measured.
+``--build FILE.pyz`` packs it into one file for a board.
 """
 
 import argparse
 import array
 import contextlib
+import functools
+import json
 import os
 import platform
 import signal
 import sys
+import time
 import traceback
 from typing import Any, Dict, List, Optional
 
-from experiments import dut_host, dut_loop, dut_runner
-from instruments import dut_protocol
+from experiments import dut_condition, dut_host, dut_loop, dut_memory, dut_runner, dut_sensors
+from instruments import dut_protocol, marker_frame
 from instruments.dut_protocol import DutProtocolError, Garbage, Message
-from instruments.marker_line import MarkerError, MarkerLine, monotonic_ns, open_line
+from instruments.marker_line import MarkerBusyError, MarkerError, MarkerLine, monotonic_ns, open_line
+
+_LINES_FREE_S = 20.0
+"""How long lines that another program has are waited for: an agent whose bench has gone ends with its run."""
 
 _MAX_RUN_S = 600.0
 _MAX_SEED = (1 << 63) - 1
@@ -43,6 +50,41 @@ def _check_request(request: Message) -> None:
         raise dut_runner.RefusedError("bad_request", "device %r is not auto, cpu or cuda" % request["device"])
 
 
+def _order(request: Message) -> dut_runner.Order:
+    """Return what a PREPARE message asks for; raises `RefusedError` where it makes no sense."""
+    _check_request(request)
+    try:
+        mode = dut_protocol.mode_of(request["mode"])
+    except DutProtocolError as error:
+        raise dut_runner.RefusedError("bad_request", str(error)) from None
+    return dut_runner.Order(
+        dut_runner.spec_of(request["network"]),
+        request["batch"],
+        request["seed"],
+        request["threads"],
+        request["device"],
+        mode,
+        request["weights"],
+    )
+
+
+_FRAME = [("number", 0, 65535), ("unit_s", 20e-6, 10.0), ("pause_s", 0.0, 600.0), ("tries", 1, 20)]
+
+
+def _frame_asked(request: Message) -> Optional[Message]:
+    """Return number, unit_s, pause_s and tries of the start frame that was asked for, if one was."""
+    asked = request.get("frame")
+    if asked is None:
+        return None
+    for name, lowest, highest in _FRAME:
+        value = asked.get(name)
+        whole = isinstance(lowest, int)
+        if not isinstance(value, int if whole else (int, float)) or not lowest <= value <= highest:
+            text = "frame.%s %r is not within %r to %r"
+            raise dut_runner.RefusedError("bad_request", text % (name, value, lowest, highest))
+    return {name: asked[name] for name, _, _ in _FRAME}
+
+
 class Agent:
     """The conversation's agent end: one message in, one message out."""
 
@@ -53,7 +95,10 @@ class Agent:
         self._workshop = dut_runner.Workshop()
         self._steady_allocator = dut_host.steady_allocator()
         self._runner: Optional[dut_runner.Runner] = None
-        self._peak_reset = False
+        self._memory: Optional[dut_memory.MemoryWatch] = None
+        self._reference = dut_condition.Reference()
+        self._reference_before: Dict[str, Any] = {}
+        self._sensors: dut_sensors.Sensors = {}
         self._complained = False
 
     def feed(self, data: bytes) -> bool:
@@ -82,7 +127,7 @@ class Agent:
         kind = message["type"]
         try:
             if kind == "hello":
-                return self._hello()
+                return self.hello()
             if kind == "clock":
                 return {"type": "clock", "n": message["n"], "t_ns": monotonic_ns()}
             if kind == "prepare":
@@ -93,7 +138,7 @@ class Agent:
         except Exception as error:  # the agent outlives whatever a network does
             traceback.print_exc()
             if dut_runner.is_out_of_memory(error):
-                self._runner = None
+                self.release()
                 self._workshop.forget()
             code = "out_of_memory" if dut_runner.is_out_of_memory(error) else "failed"
             reason = "%s: %s" % (type(error).__name__, str(error).strip() or "no message")
@@ -101,47 +146,63 @@ class Agent:
                 return {"type": "refused", "code": code, "reason": reason[:2000]}
             return {"type": "error", "code": code, "reason": reason[:2000]}
 
-    def _hello(self) -> Message:
+    def hello(self) -> Message:
+        """Return who answers, on what, with which lines."""
         return {
             "type": "hello",
             "version": dut_protocol.VERSION,
             "agent_sha256": dut_host.sources_sha256(),
+            "archive_sha256": dut_host.archive_sha256(),
             "python": platform.python_version(),
             "torch": dut_host.torch_version(),
             "pid": os.getpid(),
             "host": dut_host.identity(),
-            "condition": dut_host.condition(),
+            "condition": dut_condition.condition(),
             "steady_allocator": self._steady_allocator,
             "marker": self._line.describe(),
             "networks": self._workshop.names(),
         }
 
     def _prepare(self, request: Message) -> Message:
-        self._runner = None
-        _check_request(request)
+        self.release()
+        order = _order(request)
         self._line.working(True)
         try:
-            return self._load_and_warm_up(request)
+            return self._load_and_warm_up(request, order)
+        except BaseException:
+            self.release()
+            raise
         finally:
             self._line.working(False)
+            self._sensors = dut_sensors.read()
 
-    def _load_and_warm_up(self, request: Message) -> Message:
+    def release(self) -> None:
+        """Let go of what was prepared; ends a program that was started for it. May be called again."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+    def _load_and_warm_up(self, request: Message, order: dut_runner.Order) -> Message:
         started = monotonic_ns()
-        name, batch = request["network"], request["batch"]
-        device = self._workshop.device(name, request["device"])
+        device = self._workshop.device(order)
         with contextlib.ExitStack() as stack:
+            torch = sys.modules.get("torch")
+            self._reference.prepare(device, torch)
+            memory = dut_memory.MemoryWatch(device, torch, self._workshop.cached_bytes())
             if device == "cpu":  # CUDA maps far more addresses than there is memory
                 stack.enter_context(dut_host.memory_guard())
-            runner, cached = self._workshop.make(name, batch, request["seed"], request["threads"], device)
+            self._runner = runner = self._workshop.make(order, device)
+            runner.tell_rests(self._line.resting)
             loaded = monotonic_ns()
-            dut_host.trim_memory()
-            self._peak_reset = dut_host.reset_rss_peak()
-            runner.reset_memory()
+            memory.loaded(self._workshop.cached_bytes(), runner.weights_bytes, order.mode.cuda_graphs)
             with runner.session():
-                warm = dut_loop.warm_up(runner.run, float(request["warmup_s"]))
+                first = functools.partial(memory.first, runner.run)
+                warm = dut_loop.warm_up(runner.run, float(request["warmup_s"]), first=first)
             runner.check_output()
+        memory.note()
+        self._memory = memory
+        self._reference_before = self._refer(device)
         batches = dut_loop.batches_for(float(request["run_s"]), warm["batch_time_s"], request["max_batches"])
-        self._runner = runner
         ready: Dict[str, Any] = {
             "type": "ready",
             "network": runner.name,
@@ -150,13 +211,19 @@ class Agent:
             "images": batches * runner.batch,
             "threads": runner.threads,
             "device": runner.device,
-            "cached": cached,
             "load_s": (loaded - started) * 1e-9,
         }
+        ready.update(runner.facts())
         ready.update(warm)
         return ready
 
+    def _refer(self, device: str) -> Dict[str, Any]:
+        """Do the reference work; the processors' clock is read while they are still awake from it."""
+        times_s = self._reference.times_s(device, sys.modules.get("torch"))
+        return {"times_s": times_s, "mhz": (dut_condition.cpu_mhz() or {}).get("mean")}
+
     def _go(self, request: Message) -> Message:
+        woke_ns = monotonic_ns()
         runner, batches = self._runner, request["batches"]
         if runner is None:
             raise dut_runner.RefusedError("bad_request", "no network is prepared")
@@ -168,12 +235,27 @@ class Agent:
         limit_s = float(request["limit_s"])
         if not 0 < limit_s < 1e6:
             raise dut_runner.RefusedError("bad_request", "limit_s %r is no time to run for" % limit_s)
-        before = dut_host.condition()
-        with runner.session():
+        asked = _frame_asked(request)
+        watch = dut_sensors.Watch(request["watch"]) if request.get("watch") else None
+        before = dut_condition.condition()
+        sensors = dict(self._sensors, **dut_sensors.counters())
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(runner.session())
+            if watch is not None:
+                stack.enter_context(watch)
+            frame = marker_frame.send(self._line, **asked) if asked is not None else None
+            if frame is not None and (frame["tries"] > 1 or not frame["good"]):
+                woke_ns = frame["began_ns"]  # what was before has passed out of the record
             used = dut_host.usage()
             gate_ns, ran = dut_loop.run_measured(runner.run, self._line.gate, self._line.batch, log, limit_s)
             used = {name: now - used[name] for name, now in dut_host.usage().items()}
-        return {
+        after = dut_condition.counters()
+        memory = self._memory.note() if self._memory is not None else {}
+        memory.update(runner.memory())
+        sensors_after = dut_sensors.read()
+        reference, reference_before = self._refer(runner.device), self._reference_before
+        after.update(dut_condition.state())
+        done = {
             "type": "done",
             "run_id": request["run_id"],
             "network": runner.name,
@@ -183,10 +265,24 @@ class Agent:
             "gate_ns": gate_ns,
             "batch_ns": log[:ran].tolist(),
             "usage": used,
-            "memory": self._workshop.memory(runner, self._peak_reset),
+            "memory": memory,
+            "memory_context": self._memory.context if self._memory is not None else {},
             "condition_before": before,
-            "condition_after": dut_host.condition(),
+            "condition_after": after,
+            "reference_s": {
+                work: {"before": reference_before["times_s"].get(work, []), "after": times_s}
+                for work, times_s in reference["times_s"].items()
+            },
+            "reference_mhz": {"before": reference_before["mhz"], "after": reference["mhz"]},
+            "sensors_before": sensors,
+            "sensors_after": sensors_after,
+            "woke_ns": woke_ns,
         }
+        if frame is not None:
+            done["frame"] = frame
+        if watch is not None:
+            done["watch"] = watch.facts(gate_ns[1])
+        return done
 
 
 class _Leave(BaseException):
@@ -219,19 +315,58 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    """Serve until the input closes. Returns 0, 2 when the lines cannot be had, 128 + n after signal n."""
+def _open_line(spec: str) -> MarkerLine:
+    """Open the lines; wait for those that another program has, for as long as its last run may take."""
+    until = time.monotonic() + _LINES_FREE_S
+    while True:
+        try:
+            return open_line(spec)
+        except MarkerBusyError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.1)
+
+
+def _build(path: str) -> int:
+    if dut_host.archive_sha256() is not None:
+        print("dut_agent: --build works in the project's folder: this is the built file", file=sys.stderr)
+        return 2
+    from experiments import agent_archive  # for the bench, not in the archive
+
+    return agent_archive.main(path)
+
+
+def _arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments.dut_agent", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--marker",
         default="none",
+        metavar="SPEC",
         help="none, simulated:PATH, serial:PORT[,invert] or gpio:CHIP:GATE,BATCH (default: none)",
     )
-    options = parser.parse_args(arguments)
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--check", action="store_true", help="print what there is here as JSON, sensors too, and end")
+    others.add_argument("--build", metavar="FILE.pyz", help="pack the agent into one file for a board, and end")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Serve until the input closes. Returns 0, 2 when the lines cannot be had, 128 + n after signal n."""
+    options = _arguments(arguments)
+    if options.build:
+        return _build(options.build)
     _handle_signals(_on_signal)
     line: Optional[MarkerLine] = None
+    agent: Optional[Agent] = None
     try:
-        line = open_line(options.marker)
+        line = _open_line(options.marker)
+        if options.check:
+            found = Agent(line, None).hello()
+            found["sensors"] = dut_sensors.read()
+            print(json.dumps(found, indent=2))
+            return 0
+        if sys.stdin is not None and sys.stdin.isatty():
+            print("dut_agent: waits for a bench on its standard input; --check shows what is here", file=sys.stderr)
         read_fd, write_fd = _take_standard_streams()
         agent = Agent(line, lambda data: _write_all(write_fd, data))
         while True:
@@ -249,7 +384,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
         _handle_signals(signal.SIG_IGN)
         if line is not None:
             line.close()
+        if agent is not None:
+            agent.release()
+
+
+def run() -> None:
+    """Run `main` and end at once: everything is let go, and taking torch down would keep a slow board for seconds."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -5,7 +5,6 @@ What cannot be read is None, never 0. Linux's /proc and /sys are used where they
 
 import contextlib
 import ctypes
-import glob
 import hashlib
 import importlib.util
 import os
@@ -16,17 +15,23 @@ import resource
 import time
 from typing import Any, Dict, Iterator, Optional
 
-_NETWORKS = "__init__ alexnet branches enet googlenet inception_v3 inception_v4 nin resnet vgg"
+_NETWORKS = (
+    "__init__ alexnet branches counting enet errors googlenet inception_v3 inception_v4 macs nin resnet sizes sources "
+    "specs vgg weights"
+)
+_AGENT = "agent command condition host loop memory onnx runner sensors torch"
+_MARKERS = "base frame gpio line ring serial"
 
 # All that the agent runs from, by package.
 SOURCES = [
-    ("experiments", ["dut_agent.py", "dut_host.py", "dut_loop.py", "dut_runner.py"]),
+    ("experiments", ["dut_%s.py" % name for name in _AGENT.split()]),
     ("experiments.networks", [name + ".py" for name in _NETWORKS.split()]),
-    ("instruments", ["dut_protocol.py", "marker_line.py", "marker_ring.py"]),
+    ("instruments", ["dut_protocol.py", *("marker_%s.py" % name for name in _MARKERS.split())]),
 ]
 
 
-def _read(path: str) -> Optional[str]:
+def read_text(path: str) -> Optional[str]:
+    """Return a file's text, None where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -34,16 +39,17 @@ def _read(path: str) -> Optional[str]:
         return None
 
 
-def _number(text: Optional[str], scale: float = 1.0) -> Optional[float]:
+def number(text: Optional[str], scale: float = 1.0) -> Optional[float]:
+    """Return a text's number times `scale`, None where it is none."""
     try:
         return float(text) * scale if text is not None else None
     except ValueError:
         return None
 
 
-def _field_bytes(path: str, field: str) -> Optional[int]:
+def field_bytes(path: str, field: str) -> Optional[int]:
     """Return a ``Field:  n kB`` line of a /proc file in bytes."""
-    found = re.search(r"^%s:\s*(\d+) kB" % field, _read(path) or "", re.MULTILINE)
+    found = re.search(r"^%s:\s*(\d+) kB" % field, read_text(path) or "", re.MULTILINE)
     return int(found.group(1)) * 1024 if found else None
 
 
@@ -58,6 +64,18 @@ def sources_sha256() -> str:
     return digest.hexdigest()
 
 
+def archive_sha256() -> Optional[str]:
+    """Return the SHA-256 of the archive that this program runs from, None where it runs from a folder."""
+    path = getattr(globals().get("__loader__"), "archive", None)
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None
+
+
 def torch_version() -> Optional[str]:
     """Return torch's version without importing it (which takes most of a second), None without torch."""
     try:
@@ -66,16 +84,16 @@ def torch_version() -> Optional[str]:
         return None
     if spec is None or not spec.origin:
         return None
-    text = _read(os.path.join(os.path.dirname(spec.origin), "version.py")) or ""
+    text = read_text(os.path.join(os.path.dirname(spec.origin), "version.py")) or ""
     found = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)", text, re.MULTILINE)
     return found.group(1) if found else "unknown"
 
 
 def identity() -> Dict[str, Any]:
     """Return what the machine is; read once."""
-    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
-    board = _read("/proc/device-tree/model")
-    boot = _read("/proc/sys/kernel/random/boot_id")
+    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", read_text("/proc/cpuinfo") or "", re.MULTILINE)
+    board = read_text("/proc/device-tree/model")
+    boot = read_text("/proc/sys/kernel/random/boot_id")
     return {
         "hostname": platform.node(),
         "machine": platform.machine(),
@@ -98,25 +116,6 @@ def cpus() -> int:
         return os.cpu_count() or 1
 
 
-def condition() -> Dict[str, Any]:
-    """Return what changes: load, processor clocks [MHz], temperatures [°C], free memory."""
-    sources = sorted(glob.glob("/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq"))
-    clocks = [_number(_read(path), 1e-3) for path in sources]
-    heat: Dict[str, Optional[float]] = {}
-    for zone in sorted(glob.glob("/sys/class/thermal/thermal_zone*")):
-        name = (_read(zone + "/type") or os.path.basename(zone)).strip()
-        heat[name] = _number(_read(zone + "/temp"), 1e-3)
-    load = _read("/proc/loadavg")
-    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return {
-        "load_1min": _number(load.split()[0]) if load else None,
-        "cpu_mhz": clocks or None,
-        "governor": governor.strip() if governor else None,
-        "temperature_c": heat or None,
-        "available_bytes": available_bytes(),
-    }
-
-
 def usage() -> Dict[str, float]:
     """Return this process's user and system time [s] and its context switches, so far."""
     now = resource.getrusage(resource.RUSAGE_SELF)
@@ -130,22 +129,27 @@ def usage() -> Dict[str, float]:
 
 def available_bytes() -> Optional[int]:
     """Return the memory that can still be had without swapping."""
-    return _field_bytes("/proc/meminfo", "MemAvailable")
+    return field_bytes("/proc/meminfo", "MemAvailable")
 
 
 def total_bytes() -> Optional[int]:
     """Return the machine's memory."""
-    return _field_bytes("/proc/meminfo", "MemTotal")
+    return field_bytes("/proc/meminfo", "MemTotal")
+
+
+def is_tegra() -> bool:
+    """Return whether the GPU shares the processors' memory, as on a Jetson."""
+    return "tegra" in (read_text("/proc/device-tree/compatible") or "")
 
 
 def rss_bytes() -> Optional[int]:
     """Return the resident memory of this process."""
-    return _field_bytes("/proc/self/status", "VmRSS")
+    return field_bytes("/proc/self/status", "VmRSS")
 
 
 def rss_peak_bytes() -> Optional[int]:
     """Return the highest resident memory since the start or the last `reset_rss_peak`."""
-    return _field_bytes("/proc/self/status", "VmHWM")
+    return field_bytes("/proc/self/status", "VmHWM")
 
 
 def reset_rss_peak() -> bool:
@@ -184,7 +188,7 @@ def trim_memory() -> None:
 def memory_guard(reserve_bytes: int = 64 * 1024 * 1024) -> Iterator[None]:
     """Make an allocation beyond the memory that is left fail, where the kernel would kill the process for it."""
     free = available_bytes()
-    mapped = _field_bytes("/proc/self/status", "VmSize")
+    mapped = field_bytes("/proc/self/status", "VmSize")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if free is None or mapped is None:
         yield

@@ -5,13 +5,15 @@ Clock, lines and what is run are arguments.
 
 import gc
 import math
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from instruments.marker_line import monotonic_ns
 
 _MIN_WARMUP_S = 0.25
 _BLOCK_S = 0.02
 _SETTLED = 0.03
+_FEWEST = 3
+_BLOCKS_TOLD = 64
 
 
 def _median(values: List[float]) -> float:
@@ -20,16 +22,24 @@ def _median(values: List[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def warm_up(run: Callable[[], None], limit_s: float, clock_ns: Callable[[], int] = monotonic_ns) -> Dict[str, Any]:
+def warm_up(
+    run: Callable[[], None],
+    limit_s: float,
+    clock_ns: Callable[[], int] = monotonic_ns,
+    first: Optional[Callable[[], None]] = None,
+) -> Dict[str, Any]:
     """Run batches until their times settle, or until another one would pass `limit_s`; one at least.
 
-    The first batch is slower and not counted. Batches are taken in blocks of at least 20 ms; they have settled when
-    the medians of the last two groups of blocks (a third of all each) agree within 3 %, after at least 0.25 s and
-    three blocks (two, where one batch takes 0.25 s). Returns batch_time_s (median of the last group),
-    warmup_batches, warmup_s, settled, first_batch_s.
+    Three batches, without which nothing can settle, may take three times the limit.
+
+    The first batch is slower and not counted; `first` runs it where it is given. Batches are taken in blocks of at
+    least 20 ms; they have settled when the medians of the last two groups of blocks (a third of all each) agree within
+    3 %, after at least 0.25 s and three blocks (two, where one batch takes 0.25 s). Returns batch_time_s (median of
+    the last group), warmup_batches, warmup_s, settled, first_batch_s, and warmup_batch_s: seconds a batch in each of
+    the last 64 blocks.
     """
     start = clock_ns()
-    run()
+    (first or run)()
     last = clock_ns()
     first_s = (last - start) * 1e-9
     blocks: List[float] = []
@@ -38,7 +48,10 @@ def warm_up(run: Callable[[], None], limit_s: float, clock_ns: Callable[[], int]
     batch_s = first_s
     while True:
         begin, count = last, 0
-        while (last - begin) * 1e-9 < _BLOCK_S and (last - start) * 1e-9 + batch_s <= limit_s:
+        while (last - begin) * 1e-9 < _BLOCK_S:
+            limit = limit_s if batches + count >= _FEWEST else 3 * limit_s
+            if (last - start) * 1e-9 + batch_s > limit:
+                break
             run()
             count += 1
             last = clock_ns()
@@ -59,6 +72,7 @@ def warm_up(run: Callable[[], None], limit_s: float, clock_ns: Callable[[], int]
         "warmup_s": (last - start) * 1e-9,
         "settled": settled,
         "first_batch_s": first_s,
+        "warmup_batch_s": [round(seconds, 9) for seconds in blocks[-_BLOCKS_TOLD:]],
     }
 
 
