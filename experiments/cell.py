@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from experiments.device_said import DeviceSaid, agent_facts, because, facts_json
 from experiments.energy import Measured
+from experiments.modelled import known_size
 from experiments.plan import Cell
 from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, Rejected, Station
-from experiments.traces import CAPTURE, CaptureRow, Reading
+from experiments.traces import CaptureRow, Reading
 from instruments.dut import Done, Dut, DutRefusedError, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError, LinkError
 from instruments.interrupts import undisturbed
@@ -27,14 +27,17 @@ FILL = 0.75
 MARGIN = 0.04
 """Share of the record kept free at its end when a loop that turns out slow is cut short."""
 
-WARMUP_S = 1.0
-"""Longest warm-up; most networks settle sooner."""
+WARMUP_S = 5.0
+"""Longest warm-up: most networks settle in half a second; three batches may take three times as long."""
 
 GAIN_WINDOW_S = 2.0
 """Shortest record for the comparison with the supply, whose readings take 0.1 s each."""
 
 VOLTAGE_SHARE = 0.08
 """How far the mean voltage reading of a run may lie from the set-point before it is no regulated voltage."""
+
+TELL_S = 10.0
+"""What a device may take after its record to tell of it: its sensors and the reference work come first."""
 
 ATTEMPTS = 3
 """How often a cell is tried when its record, not its device, was at fault."""
@@ -48,22 +51,41 @@ class CellWork:
     def __init__(self, station: Station) -> None:
         self.station = station
         self.bench, self.writer, self.plan = station.bench, station.writer, station.plan
+        self.clock = station.clock
+        self._said = DeviceSaid()
+        self._loads = [(n, b) for n in self.plan.networks for b in sorted(self.plan.batches, reverse=True)]
 
     def measure_gain(self) -> None:
         """Capture steady work while the supply reports its output, to compare the channels with it.
 
-        Raises Rejected with the reason.
+        A load that the device cannot do gives way to the next. Raises Rejected with the reason.
         """
-        self._tried("gain", self._attempt_gain)
+        while True:
+            network, batch = self._loads[0]
+            try:
+                self._tried("gain", functools.partial(self._attempt_gain, network, batch))
+            except Rejected as error:
+                rejected = self._said.judged(error, self.station.device)
+                left = [(n, b) for n, b in self._loads[1:] if rejected.outcome == "out of memory" or n != network]
+                if rejected.outcome == "rejected" or not left:
+                    raise rejected from error
+                self._loads = left
+                self.station.say(
+                    f"gain: {network} batch {batch}: {rejected.outcome}; {left[0][0]} batch {left[0][1]} instead"
+                )
+            else:
+                return
 
     def measure_cell(self, cell: Cell) -> Measured:
         """Measure one cell and commit it. Raises Rejected with the reason; the journal holds it too."""
         try:
             return self._tried(cell.label, lambda shrink: self._attempt_cell(cell, shrink))
-        except Rejected as rejected:
+        except Rejected as error:
+            rejected = self._said.judged(error, self.station.device)
             with undisturbed():
-                self.writer.cell(cell.position, "rejected", str(rejected), rejected.capture)
-            raise
+                at_s = self.clock.monotonic()
+                self.writer.cell(cell.position, rejected.outcome, str(rejected), rejected.capture, at_s=at_s)
+            raise rejected from error
 
     def _tried(self, label: str, attempt: Callable[[float], Measured]) -> Measured:
         """Try a measurement again where its record was at fault, with a shorter run each time."""
@@ -73,7 +95,7 @@ class CellWork:
             except Rejected as error:
                 rejected = error
             except DutError as error:
-                rejected = Rejected(str(error))
+                rejected = because(error)
             except LinkError as error:
                 self._reconnect(error)
                 rejected = Rejected(str(error), retry=True)
@@ -85,10 +107,9 @@ class CellWork:
                 self.station.say(f"{label}: tried again, since {rejected}")
         raise rejected
 
-    def _attempt_gain(self, shrink: float) -> Measured:
+    def _attempt_gain(self, network: str, batch: int, shrink: float) -> Measured:
         # A heavy load is the better comparison: the read-back's 5 mA weigh less.
-        window_s = max(GAIN_WINDOW_S, self.plan.window_s)
-        ready = self._prepare(self.plan.networks[0], max(self.plan.batches), shrink, window_s)
+        ready = self._prepare(network, batch, shrink, max(GAIN_WINDOW_S, self.plan.window_s))
         return self.station.commit(*self._run("gain", ready, read_supply=True))
 
     def steady(self, kind: str) -> None:
@@ -106,46 +127,61 @@ class CellWork:
         ready = self._prepare(cell.network, cell.batch, shrink, self.plan.window_s)
         with undisturbed():
             self.writer.cell(cell.position, "prepared")
-        row, capture, _ = self._run("cell", ready, cell=cell)
-        measured = self.station.commit(row, capture, ())
+        row, capture, readings = self._run("cell", ready, cell=cell, read_supply=self.station.read_supply)
+        measured = self.station.commit(row, capture, readings)
         with undisturbed():
-            self.writer.cell(cell.position, "committed", capture=measured.data.index)
+            at_s = self.clock.monotonic()
+            self.writer.cell(cell.position, "committed", capture=measured.data.index, at_s=at_s)
         return measured
 
     def _prepare(self, network: str, batch: int, shrink: float, usual_s: float) -> Ready:
         """Load, warm up and rest; choose a longer record where one batch does not fit the usual one."""
         dut = self.station.device()
+        self._said.met(dut)
         try:
             ready = dut.prepare(
                 network,
                 batch,
                 run_s=FILL * usual_s * shrink,
                 seed=self.plan.seed,
-                threads=self.station.lab.dut.threads,
+                threads=self.plan.run.threads,
+                device=self.plan.run.device,
+                mode=self.plan.run.mode,
+                weights=self.plan.run.weights,
                 warmup_s=WARMUP_S,
+                size=known_size(network),
                 deadline_s=self.station.lab.dut.prepare_timeout_s,
             )
         except DutRefusedError as error:
-            raise Rejected(str(error)) from error
+            raise because(error) from error
         needed_s = max(ready.batches, 1.5) * ready.batch_time_s / (1 - PRE_TRIGGER - MARGIN)
         window_s = usual_s if needed_s <= usual_s else _longer(needed_s)
         if window_s != self.station.window_s:
             self.station.set_window(window_s)
-        time.sleep(self.station.lab.dut.rest_s)
+        self.clock.sleep(self.station.lab.dut.rest_s)
         return ready
 
     def _run(
         self, kind: str, ready: Ready, *, cell: Cell | None = None, read_supply: bool = False
     ) -> tuple[CaptureRow, Capture, list[Reading]]:
         """Arm, go, wait, fetch. What was captured of a run that failed is stored as rejected."""
-        scope, dut = self.bench.scope, self.station.device()
+        scope, dut = self.bench.scope, self.bench.dut
+        if dut is None:  # never started anew here: what it had prepared went with it
+            raise Rejected("the device was lost between preparing and running")
         clock = dut.clock_bound()
         self.bench.supply.limited_since()
-        host_s, utc_s = time.monotonic(), time.time()
-        run_id = f"{kind}-{cell.position if cell else 0}-{int(utc_s)}"
+        host_s, utc_s = self.clock.monotonic(), self.clock.time()
+        # By the bench's clock, not UTC: the lines tell this name, and in virtual time a run can be repeated to the bit.
+        run_id = f"{kind}-{cell.position if cell else 0}-{int(host_s * 1000)}"
         scope.arm(deadline_s=self.station.arm_deadline_s)
         self._journal(cell, "armed")
-        dut.go(run_id, limit_s=(1 - PRE_TRIGGER - MARGIN) * self.station.window_s)
+        window_s = self.station.window_s
+        dut.go(
+            run_id,
+            limit_s=(1 - PRE_TRIGGER - MARGIN) * window_s,
+            record=(window_s / POINTS, PRE_TRIGGER * window_s),
+            watch=self.station.watch,
+        )
         self._journal(cell, "running")
         slack_s = 3.0 + self.station.window_s
         try:
@@ -154,10 +190,10 @@ class CellWork:
                 self._await_record(dut, slack_s)
             except CaptureError as error:
                 scope.stop()
-                raise Rejected(self._why_no_record(dut, error)) from error
+                raise self._no_record(dut, error)  # noqa: B904 - it knows its cause
             capture = scope.fetch(list(self.station.sources.values()), points=POINTS, deadline_s=FETCH_S)
         except InstrumentError:
-            self._let_end(dut, slack_s)
+            self._let_end(dut, slack_s + TELL_S)
             raise
         self._journal(cell, "fetched")
         row = CaptureRow(
@@ -172,19 +208,32 @@ class CellWork:
             window_asked_s=self.station.window_s,
             clock_offset_s=clock.offset_s,
             clock_bound_s=clock.bound_s,
+            ready_facts=facts_json("ready_facts", {**ready.facts, "agent": agent_facts(dut.hello())}),
         )
         try:
-            done = dut.wait_done(deadline_s=slack_s)
+            done = dut.wait_done(deadline_s=slack_s + TELL_S)
             self._require_voltage(capture)
         except (DutError, Rejected) as error:
             raise self.station.reject(row, capture, str(error)) from error
-        return self._with_log(row, done, host_s), capture, readings
+        return self._with_log(self._with_drift(row, dut), ready, done, host_s), capture, readings
+
+    def _with_drift(self, row: CaptureRow, dut: Dut) -> CaptureRow:
+        """Bound the device's clock once more; a run that is told whole does not fail for it."""
+        try:
+            clock = dut.clock_bound(10)
+        except DutError as error:
+            _log.warning("the device's clock is not known after the run: %s", error)
+            return row
+        return replace(row, clock_offset_after_s=clock.offset_s, clock_bound_after_s=clock.bound_s)
 
     def _require_voltage(self, capture: Capture) -> None:
         """Reject a run during which the supply did not hold its voltage."""
         supply, facts = self.bench.supply, self.station.lab.supply
         mode, limited = supply.mode(), supply.limited_since()
         volts = float(np.mean(capture[self.station.sources["voltage"]].values()))
+        if mode == "FAULT":
+            why = f"over-voltage protection at {facts.ovp_v:g} V" if supply.ovp_tripped() else "temperature or hardware"
+            raise Rejected(f"the supply tripped during the run ({why}): find the cause, then clear it at the supply")
         if limited or mode != "CV":
             raise Rejected(
                 f"the supply did not stay in constant voltage during the run (mode {'CC' if limited else mode}): "
@@ -211,24 +260,29 @@ class CellWork:
 
     def _await_record(self, dut: Dut, within_s: float) -> None:
         """Wait for the record to end, and no longer than there is a device that could start it."""
-        until = time.monotonic() + within_s
+        until = self.clock.monotonic() + within_s
+        slice_s = min(0.25, within_s)
         while True:
             try:
-                self.bench.scope.wait_done(deadline_s=min(0.25, within_s))
+                self.bench.scope.wait_done(deadline_s=slice_s)
                 return
             except CaptureError as error:
+                left_s = until - self.clock.monotonic()
                 waiting = error.reason == "no-trigger" and dut.alive
-                if time.monotonic() > until or not (waiting or error.reason == "not-finished"):
+                if left_s < 0 or not (waiting or error.reason == "not-finished"):
                     raise
+                if not waiting:
+                    slice_s = left_s  # it has begun: the device can no longer keep it from ending
 
-    def _why_no_record(self, dut: Dut, error: CaptureError) -> str:
+    def _no_record(self, dut: Dut, error: CaptureError) -> Rejected:
+        """Say why there is no record; the device's own error, where it has one, comes before the oscilloscope's."""
         if error.reason != "no-trigger":
-            return str(error)
+            return Rejected(str(error))
         try:
             dut.wait_done(deadline_s=0.5)
         except DutError as dut_error:
-            return f"the gate line never rose: {dut_error}"
-        return (
+            return because(dut_error, "the gate line never rose: ")
+        return Rejected(
             "the gate line never rose although the device ran: check the wire from its gate line to "
             f"D{self.station.lab.wiring.gate.digital}, marker_threshold_v, and dut.marker"
         )
@@ -240,26 +294,26 @@ class CellWork:
         there, a reading's age is never understated.
         """
         scope, supply = self.bench.scope, self.bench.supply
-        until = time.monotonic() + within_s
-        waiting_s = time.monotonic()
+        until = self.clock.monotonic() + within_s
+        waiting_s = self.clock.monotonic()
         while True:
-            asked_s = time.monotonic()
+            asked_s = self.clock.monotonic()
             if not scope.state().armed:
                 break
             waiting_s = asked_s
             if asked_s > until:
                 return []
-            time.sleep(0.002)
-        time.sleep(0.1)
+            self.clock.sleep(0.002)
+        self.clock.sleep(0.1)
         readings = []
         end_s = waiting_s + FILL * self.station.window_s - 0.15
-        while time.monotonic() < end_s:
+        while self.clock.monotonic() < end_s:
             for quantity, ask in (("A", supply.measure_current_a), ("V", supply.measure_voltage_v)):
                 value = ask()
-                readings.append(Reading(quantity, value, time.monotonic() - waiting_s))
+                readings.append(Reading(quantity, value, self.clock.monotonic() - waiting_s))
         return readings
 
-    def _with_log(self, row: CaptureRow, done: Done, host_s: float) -> CaptureRow:
+    def _with_log(self, row: CaptureRow, ready: Ready, done: Done, host_s: float) -> CaptureRow:
         """Add the device's log to a capture's row and, on a simulated bench, what was really true."""
         energy_j = idle_w = math.nan
         if self.bench.simulated is not None:
@@ -272,22 +326,15 @@ class CellWork:
             images=done.images,
             gate_rise_ns=done.gate_ns[1],
             gate_fall_ns=done.gate_ns[2],
-            device_facts=_facts_json({k: v for k, v in done.facts.items() if k not in _LOGGED}),
+            start_frame=-1 if done.start_frame is None else done.start_frame,
+            start_frame_edges=done.start_frame_edges,
+            device_busy_s=done.busy_s,
+            device_facts=facts_json("device_facts", done.facts),
+            flags=self._said.flags_of(ready, done),
             batch_end_ns=done.batch_ns,
             true_energy_j=energy_j,
             true_idle_power_w=idle_w,
         )
-
-
-_LOGGED = ("type", "gate_ns", "batch_ns")
-"""Fields of the device's message that are stored as variables of their own."""
-
-
-def _facts_json(facts: dict[str, Any]) -> str:
-    """The device's facts as JSON that fits its place in the file; whole, or said to be too long."""
-    text = json.dumps(facts, ensure_ascii=True)
-    room = CAPTURE["device_facts"].width
-    return text if len(text) <= room else json.dumps({"left_out": f"{len(text)} characters, {room} fit"})
 
 
 def _longer(seconds: float) -> float:

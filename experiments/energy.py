@@ -8,23 +8,30 @@ two functions with the same codes, so their results are the same to the last bit
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calibration.budget import Budget, Component, limit, without_zero
-from calibration.model import Calibration, Channel
-from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record, mean_of_repeats
+from calibration.budget import Budget
+from calibration.model import Calibration, Channel, Delay
+from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record
+from experiments.code_sums import code_sums
+from experiments.components import QUANTITIES as QUANTITIES
+from experiments.components import CellValues, budget, rounding_limit
 from instruments import markers
 from instruments.waveform import Capture, Codes, Record
 
 GUARD_S = 0.02
-"""Time kept clear of the gate's rise when the idle stretch before it is averaged; a quarter of a short one."""
+"""Time kept clear of the gate's rise, or of the start frame before it, when the idle stretch before is averaged; a
+quarter of a short one."""
 
 MIN_IDLE_SAMPLES = 100
 """The shortest idle stretch before the gate that is worth averaging."""
+
+
+SAMPLED = 4096
+"""Samples of a stretch from which the distance of codes is judged, and how well noise spreads them."""
 
 
 class ReductionError(ValueError):
@@ -41,7 +48,11 @@ class Scale:
 
 @dataclass(frozen=True)
 class Moments:
-    """Exact sums over the codes of one stretch of a capture: n, sum i, sum v, sum v i; distances of codes."""
+    """Exact sums over the codes of one stretch of a capture: n, sum i, sum v, sum v i; distances of codes.
+
+    `ripple_i`, `ripple_v` say how much codes scatter from sample to sample (standard deviation, codes); `highest_i`
+    is the current's highest code.
+    """
 
     n: int
     sum_i: int
@@ -52,6 +63,9 @@ class Moments:
     scale_v: Scale
     step_i: int
     step_v: int
+    ripple_i: float = 0.0
+    ripple_v: float = 0.0
+    highest_i: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -81,7 +95,12 @@ class Moments:
 class CaptureData:
     """One capture with what the reduction needs to know about it; times are the host's monotonic clock.
 
-    `batches` and `images` are what the device logged for the measured loop, None where none ran.
+    `batches` and `images` are what the device logged for the measured loop, None where none ran. `start_frame` is
+    the run's number that the record must show before the gate, None where none was sent, with its count of edges;
+    `device_busy_s` says how long before the gate's rise the device was no longer idle; `session` counts the starts of
+    the bench in one run, each with a zero and a gain of its own. Where the window is not that of the marker lines
+    (`windows`), `flags` say so, `edge_s` limits the error of each edge (None: half a sample), and `problem` is the
+    reason why there is none.
     """
 
     index: int
@@ -95,6 +114,13 @@ class CaptureData:
     images: int | None
     true_energy_j: float = math.nan
     true_idle_power_w: float = math.nan
+    start_frame: int | None = None
+    start_frame_edges: int = 0
+    device_busy_s: float = 0.0
+    session: int = 0
+    flags: tuple[str, ...] = ()
+    edge_s: float | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,26 +136,36 @@ class Wires:
 
 @dataclass(frozen=True)
 class Measured:
-    """One capture reduced: means of the steady stretch for zero, idle and gain, sums for a cell."""
+    """One capture reduced: means of the steady stretch for zero, idle and gain, sums and batch ends for a cell."""
 
     data: CaptureData
     mean_i: MeanOfRecord | None
     mean_v: MeanOfRecord | None
     window: Moments | None
     idle: Moments | None
+    loop: markers.Window | None = None
+    wires: Wires | None = None
+    undelayed: tuple[Moments, float, float] | None = None
+    """The stretch of the work under the marker delay for which it was summed, and what is left of that; see
+    `without_codes`."""
 
 
-def moments(current: Record, voltage: Record, start: int, stop: int) -> Moments:
-    """Sum the codes of samples [start, stop) exactly.
+def moments(current: Record, voltage: Record, start: int, stop: int, block: int | None = None) -> Moments:
+    """Sum the codes of samples [start, stop) exactly, in pieces of at most `block` samples (None: what is fast).
 
-    Products of 16-bit codes summed over 100 000 samples stay below 2^53, where float64 holds every
-    integer; longer stretches are summed in pieces. Raises ReductionError on holes or clipped codes.
+    The sums are whole numbers, so that they are the same for any block. Raises ReductionError on holes or clipped
+    codes, and ValueError for a block outside 1 .. 65 536.
     """
     if stop <= start:
         raise ReductionError("the window holds no samples")
-    for name, record in (("current", current), ("voltage", voltage)):
-        codes = record.codes[start:stop]
-        if _all_inside(codes):
+    i, v = current.codes[start:stop], voltage.codes[start:stop]
+    sums = code_sums(i, v, block)
+    for name, record, lowest, highest in (
+        ("current", current, sums.lowest_i, sums.highest_i),
+        ("voltage", voltage, sums.lowest_v, sums.highest_v),
+    ):
+        unit = 0x100 if record.codes.dtype == np.uint16 else 1
+        if unit < lowest and highest < 0xFF * unit:
             continue
         holes = int(record.holes()[start:stop].sum())
         clipped = int(record.clipped()[start:stop].sum())
@@ -139,31 +175,34 @@ def moments(current: Record, voltage: Record, start: int, stop: int) -> Moments:
             raise ReductionError(
                 f"{clipped} samples of the {name} are clipped: widen its span in lab.yaml (wiring.{name})"
             )
-    sum_i = sum_v = sum_vi = 0
-    for at in range(start, stop, 100_000):
-        piece = slice(at, min(at + 100_000, stop))
-        i = current.codes[piece].astype(np.float64)
-        v = voltage.codes[piece].astype(np.float64)
-        sum_i += int(i.sum())
-        sum_v += int(v.sum())
-        sum_vi += int(np.dot(i, v))
     return Moments(
         stop - start,
-        sum_i,
-        sum_v,
-        sum_vi,
+        sums.sum_i,
+        sums.sum_v,
+        sums.sum_vi,
         current.preamble.x_increment_s,
         scale(current),
         scale(voltage),
-        code_step(current.codes[start:stop]),
-        code_step(voltage.codes[start:stop]),
+        _step(i),
+        _step(v),
+        _ripple(i),
+        _ripple(v),
+        sums.highest_i,
     )
 
 
-def _all_inside(codes: Codes) -> bool:
-    """Whether no code can be a hole or clipped: two fast passes instead of several masks."""
-    unit = 0x100 if codes.dtype == np.uint16 else 1
-    return int(codes.min()) > unit and int(codes.max()) < 0xFF * unit
+def _step(codes: Codes) -> int:
+    """Distance of neighbouring codes, by a stretch's start; by all of it where that does not move."""
+    start = codes[:SAMPLED]
+    return code_step(start if np.any(start != start[0]) else codes)
+
+
+def _ripple(codes: Codes) -> float:
+    """Scatter of codes from sample to sample at a stretch's start, where slower changes of the signal count little."""
+    differences = np.diff(codes[:SAMPLED].astype(np.int64))
+    if not len(differences):
+        return 0.0
+    return math.sqrt(int(np.dot(differences, differences)) / len(differences) / 2)
 
 
 def code_step(codes: Codes) -> int:
@@ -185,41 +224,78 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
     """Reduce one capture to sums.
 
     Raises ReductionError with the reason when it cannot be used: no whole gate window, batch edges
-    that disagree with the device's log, holes, clipping, or no idle stretch before the gate.
+    that disagree with the device's log, the start frame of another run, holes, clipping, or no idle stretch
+    before the gate.
     """
+    if data.problem is not None:
+        raise ReductionError(data.problem)
     current, voltage = data.capture.records[wires.current], data.capture.records[wires.voltage]
     dt_s = current.preamble.x_increment_s
     if data.kind in ("zero", "idle"):
         n = len(current.codes)
         moments(current, voltage, 0, n)
         return Measured(data, *_means(current, voltage, 0, n), None, None)
-    decoded = markers.decode(data.capture.records[wires.markers].codes, wires.gate_bit, wires.batch_bit)
-    if decoded.window is None:
-        raise ReductionError("; ".join(decoded.problems))
-    window = decoded.window
-    disagreement = markers.check_against_log(window, data.batches or 0)
-    if disagreement:
-        raise ReductionError(disagreement)
+    window, quiet = _window(data, wires)
     rise_s = data.capture.start_s + (window.start - 0.5) * dt_s
     if abs(rise_s) > max(5 * dt_s, 1e-3):
         raise ReductionError(f"the gate rises {rise_s * 1e3:.3f} ms from the trigger: this record is not of this run")
-    guard = min(math.ceil(GUARD_S / dt_s), window.start // 4)
+    guard = min(math.ceil(GUARD_S / dt_s), quiet // 4)
     if data.kind == "gain":
         if window.samples < 20 * max(guard, 10):
             raise ReductionError("the reference run is too short to compare with the supply")
         steady = _means(current, voltage, window.start + guard, window.stop)
         return Measured(data, *steady, moments(current, voltage, window.start, window.stop), None)
-    if window.start - guard < MIN_IDLE_SAMPLES:
+    if quiet - guard < MIN_IDLE_SAMPLES:
         raise ReductionError(
-            f"only {window.start * dt_s * 1e3:.0f} ms were recorded before the gate, too little to know the idle power"
+            f"only {quiet * dt_s * 1e3:.0f} ms were recorded before the gate, too little to know the idle power"
         )
     return Measured(
         data,
         None,
         None,
         moments(current, voltage, window.start, window.stop),
-        moments(current, voltage, 0, window.start - guard),
+        moments(current, voltage, 0, quiet - guard),
+        window,
+        wires,
     )
+
+
+def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
+    """Drop the codes of a capture whose sums are known: a long run does not fit into memory with all of them.
+
+    `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
+    """
+    moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
+    records = {
+        name: Record(name, replace(r.preamble, points=0), np.empty(0, r.codes.dtype), r.units)
+        for name, r in measured.data.capture.records.items()
+    }
+    return replace(measured, data=replace(measured.data, capture=Capture(records)), undelayed=moved)
+
+
+def _window(data: CaptureData, wires: Wires) -> tuple[markers.Window, int]:
+    """Find the measured loop, and the sample up to which the device was idle; check whose record it is."""
+    bits = data.capture.records[wires.markers].codes
+    frame = markers.start_frame(bits, wires.gate_bit, wires.batch_bit) if data.start_frame is not None else None
+    if frame is not None and frame.number is not None and frame.number != data.start_frame:
+        raise ReductionError(
+            f"record of another run: its start frame says {frame.number}, this run's number is {data.start_frame}"
+        )
+    decoded = markers.decode(bits, wires.gate_bit, wires.batch_bit, framed=frame is not None)
+    if decoded.window is None:
+        raise ReductionError("; ".join(decoded.problems))
+    disagreement = markers.check_against_log(decoded.window, data.batches or 0)
+    if disagreement:
+        raise ReductionError(disagreement)
+    if frame is not None and frame.problem is not None:
+        raise ReductionError(frame.problem)
+    if frame is not None and frame.edges != data.start_frame_edges:
+        raise ReductionError(
+            f"{frame.edges} batch edges lie before the gate, where the device made {data.start_frame_edges}"
+        )
+    dt_s = data.capture[wires.markers].preamble.x_increment_s
+    woken = decoded.window.start - math.ceil(data.device_busy_s / dt_s)
+    return decoded.window, max(0, min(woken, frame.start if frame is not None else woken))
 
 
 def _means(current: Record, voltage: Record, start: int, stop: int) -> tuple[MeanOfRecord, MeanOfRecord]:
@@ -255,54 +331,11 @@ class RowResult:
     true_energy_per_image_j: float
 
 
-QUANTITIES = (
-    "time_per_image_s",
-    "power_w",
-    "idle_power_w",
-    "net_power_w",
-    "energy_per_image_j",
-    "net_energy_per_image_j",
-)
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """Corrected values of one capture and the figures that its uncertainty needs."""
-
-    images: int
-    duration_s: float
-    idle_s: float
-    dt_s: float
-    volts: float
-    amps: float
-    idle_amps: float
-    power_w: float
-    idle_w: float
-    step_a: float
-    step_v: float
-    true_j: float
-
-    @property
-    def time_s(self) -> float:
-        return self.duration_s / self.images
-
-    @property
-    def values(self) -> dict[str, float]:
-        net = self.power_w - self.idle_w
-        return {
-            "time_per_image_s": self.time_s,
-            "power_w": self.power_w,
-            "idle_power_w": self.idle_w,
-            "net_power_w": net,
-            "energy_per_image_j": self.power_w * self.time_s,
-            "net_energy_per_image_j": net * self.time_s,
-        }
-
-
-def _cell(measured: Measured, calibration: Calibration) -> _Cell:
+def _cell(measured: Measured, calibration: Calibration) -> CellValues:
     window, idle, data = measured.window, measured.idle, measured.data
     if window is None or idle is None or not data.images:
         raise ReductionError("the capture holds no measured loop")
+    window, rise_s, fall_s = measured.undelayed or _undelayed(measured, window, calibration.delay)
     current, voltage = calibration.current, calibration.voltage
     amps = current.correct(window.mean_i, data.at_s)
     volts = voltage.correct(window.mean_v, data.at_s)
@@ -311,102 +344,65 @@ def _cell(measured: Measured, calibration: Calibration) -> _Cell:
         voltage.gain.check(volts, "a mean voltage")
     except ValueError as error:
         raise ReductionError(str(error)) from error
-    return _Cell(
+    power_w = corrected_power_w(window, current, voltage, data.at_s)
+    idle_w = corrected_power_w(idle, current, voltage, data.at_s)
+    duration_s = window.duration_s + rise_s - fall_s
+    a_per_code, v_per_code = window.scale_i.slope / current.gain.value, window.scale_v.slope / voltage.gain.value
+    return CellValues(
         images=data.images,
-        duration_s=window.duration_s,
+        duration_s=duration_s,
         idle_s=idle.duration_s,
         dt_s=window.dt_s,
         volts=volts,
         amps=amps,
         idle_amps=current.correct(idle.mean_i, data.at_s),
-        power_w=corrected_power_w(window, current, voltage, data.at_s),
-        idle_w=corrected_power_w(idle, current, voltage, data.at_s),
-        step_a=abs(window.step_i * window.scale_i.slope / current.gain.value),
-        step_v=abs(window.step_v * window.scale_v.slope / voltage.gain.value),
+        power_w=(power_w * (window.duration_s - fall_s) + idle_w * rise_s) / duration_s,
+        idle_w=idle_w,
+        error_a=abs(a_per_code) * rounding_limit(window.step_i, window.ripple_i),
+        error_v=abs(v_per_code) * rounding_limit(window.step_v, window.ripple_v),
         true_j=data.true_energy_j,
+        calibration=calibration,
+        edge_s=data.edge_s,
     )
 
 
-def results(cells: Sequence[Measured], calibration: Calibration) -> list[RowResult]:
+def _undelayed(measured: Measured, window: Moments, delay: Delay | None) -> tuple[Moments, float, float]:
+    """The stretch in which the work was done, where the gate was seen later or earlier than that.
+
+    To whole samples; what is left of the delays at rise and fall, at most half a sample each, comes beside it.
+    """
+    loop, wires = measured.loop, measured.wires
+    if delay is None or loop is None or wires is None or delay.rise_s == delay.fall_s == 0:
+        return window, 0.0, 0.0
+    rise, fall = round(delay.rise_s / window.dt_s), round(delay.fall_s / window.dt_s)
+    left = delay.rise_s - rise * window.dt_s, delay.fall_s - fall * window.dt_s
+    if rise or fall:
+        records = measured.data.capture.records
+        current, voltage = records[wires.current], records[wires.voltage]
+        start, stop = loop.start - rise, loop.stop - fall
+        if start < 0 or stop > len(current.codes):
+            raise ReductionError(
+                f"the work, {delay.rise_s * 1e3:.3g} ms and {delay.fall_s * 1e3:.3g} ms before its marks, lies "
+                "outside the record: choose a longer --window"
+            )
+        window = moments(current, voltage, start, stop)
+    return window, *left
+
+
+def results(cells: Sequence[Measured], calibration: Calibration | Mapping[int, Calibration]) -> list[RowResult]:
     """Combine the committed cells of a run into one row per network and batch, in order of first appearance.
 
-    Raises ReductionError when a capture lies outside the range of the calibration.
+    `calibration` holds for the whole run, or is given for each session of the bench. Raises ReductionError when a
+    capture lies outside the range of its calibration.
     """
-    groups: dict[tuple[str, int], list[Measured]] = {}
+    groups: dict[tuple[str, int], list[CellValues]] = {}
     for cell in cells:
-        groups.setdefault((cell.data.network, cell.data.batch), []).append(cell)
-    return [_row(key, [_cell(m, calibration) for m in group], calibration) for key, group in groups.items()]
+        holds = calibration if isinstance(calibration, Calibration) else calibration[cell.data.session]
+        groups.setdefault((cell.data.network, cell.data.batch), []).append(_cell(cell, holds))
+    return [_row(key, group) for key, group in groups.items()]
 
 
-def _row(key: tuple[str, int], cells: list[_Cell], calibration: Calibration) -> RowResult:
-    budgets = {q: _budget(q, cells, calibration) for q in QUANTITIES}
+def _row(key: tuple[str, int], cells: list[CellValues]) -> RowResult:
+    budgets = {q: budget(q, cells) for q in QUANTITIES}
     truth = float(np.mean([c.true_j / c.images for c in cells]))
     return RowResult(key[0], key[1], len(cells), **budgets, true_energy_per_image_j=truth)
-
-
-def _budget(quantity: str, cells: list[_Cell], calibration: Calibration) -> Budget:
-    values: NDArray[np.float64] = np.array([c.values[quantity] for c in cells])
-    mean, u_repeat, dof_repeat = mean_of_repeats(values)
-    unit = {"s": "s", "w": "W", "j": "J"}[quantity[-1]]
-    parts = _shared_components(quantity, cells, mean, unit, calibration)
-    if len(cells) > 1:
-        parts.append(Component("repeatability", u_repeat, 1.0, unit, dof_repeat, "t"))
-    return Budget(quantity, mean, unit, without_zero(parts))
-
-
-def _shared_components(
-    quantity: str, cells: list[_Cell], value: float, unit: str, calibration: Calibration
-) -> list[Component]:
-    """Components that a row's repeats have in common, and the noise and edges that they average."""
-    n = len(cells)
-    time_s = float(np.mean([c.time_s for c in cells]))
-    per = {"time_per_image_s": 0.0, "energy_per_image_j": time_s, "net_energy_per_image_j": time_s}.get(quantity, 1.0)
-    net = quantity.startswith("net")
-    idle_only = quantity == "idle_power_w"
-    volts = float(np.mean([c.volts for c in cells]))
-    parts: list[Component] = []
-    if quantity != "time_per_image_s":
-        current, voltage = calibration.current, calibration.voltage
-        volts_per = volts * per
-        idle_amps = float(np.mean([c.idle_amps for c in cells]))
-        amps = idle_amps if idle_only else float(np.mean([c.amps for c in cells]))
-        # The gain was found through the same zero, so an error of the zero cancels where the gain
-        # was found and grows with the distance from there.
-        share = amps / current.gain.at
-        to_zero = volts_per * ((amps - idle_amps) / current.gain.at if net else 1.0 - share)
-        parts += [
-            Component("current gain, reference", current.gain.u_reference, value, "1", distribution="rectangular"),
-            Component("current gain, noise", current.gain.u_noise, value, "1", current.gain.dof),
-            Component("voltage gain, reference", voltage.gain.u_reference, value, "1", distribution="rectangular"),
-            Component("voltage gain, noise", voltage.gain.u_noise, value, "1", voltage.gain.dof),
-            limit("current linearity", calibration.bow_a(amps, None if not net else idle_amps), volts_per, "A"),
-            Component("current zero, noise", current.offset.u_noise, to_zero, "A"),
-            limit("current at output off", calibration.residual_a, to_zero, "A"),
-        ]
-        if not net:
-            parts.append(Component("current zero, drift", current.offset.u_drift, volts_per, "A"))
-        noise = calibration.noise
-        stretches = [c.idle_s for c in cells] if idle_only else [c.duration_s for c in cells]
-        inverse_s = sum(1 / s for s in stretches) + (sum(1 / c.idle_s for c in cells) if net else 0.0)
-        parts += [
-            Component("current noise", math.sqrt(noise.current_a2s * inverse_s) / n, volts_per, "A", noise.dof),
-            Component("voltage noise", math.sqrt(noise.voltage_v2s * inverse_s) / n, amps * per, "V", noise.dof),
-            limit("current quantisation", float(np.mean([c.step_a for c in cells])) / 2, volts_per, "A"),
-            limit("voltage quantisation", float(np.mean([c.step_v for c in cells])) / 2, amps * per, "V"),
-        ]
-    if quantity.endswith(("per_image_s", "per_image_j")):
-        # Both edges are known to half a sample; at the rise the current is still idle, at the fall active.
-        rise, fall = (
-            (1.0, 1.0)
-            if quantity.endswith("_s")
-            else (float(np.mean([c.idle_w for c in cells])), float(np.mean([c.power_w for c in cells])))
-        )
-        if net:
-            rise, fall = 0.0, fall - rise
-        half_s = math.sqrt(sum((c.dt_s / 2 / c.images) ** 2 for c in cells)) / n
-        parts += [
-            limit("edge at the gate's rise", half_s, rise, "s"),
-            limit("edge at the gate's fall", half_s, fall, "s"),
-            limit("timebase", calibration.timebase_limit, value, "1"),
-        ]
-    return parts

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from instruments.dut_protocol import DutProtocolError, Mode, mode_of
 from instruments.errors import ConfigError
 
 MAX_BATCH = 65536
 MAX_CELLS = 100_000
+MAX_THREADS = 1024
+FP32 = Mode()
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,26 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How every network of a sweep is run. The device may refuse any of it, cell by cell.
+
+    `device`: auto, cpu or cuda; `threads` 0 leaves the library's choice; `weights`: random, torchvision or a file on
+    the board.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    mode: Mode = FP32
+    weights: str = "random"
+
+    @property
+    def label(self) -> str:
+        """All of it in words."""
+        threads = f"threads: {self.threads}" if self.threads else "threads as the library chooses"
+        return f"device {self.device}, {self.mode.label()}, {threads}, weights: {self.weights}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A sweep before it starts; `window_s` is the length of each record."""
 
@@ -45,15 +68,23 @@ class Plan:
     window_s: float
     seed: int
     cells: tuple[Cell, ...]
+    run: RunOptions = RunOptions()
 
     def to_json(self) -> str:
         """Write as JSON, cells included."""
-        return json.dumps(asdict(self))
+        tree = asdict(self)
+        tree["run"]["mode"] = self.run.mode.as_json()
+        return json.dumps(tree)
 
     @staticmethod
     def from_json(text: str) -> Plan:
         """Read what `to_json` wrote."""
         tree: dict[str, Any] = json.loads(text)
+        run = tree["run"]
+        try:
+            mode = mode_of(run["mode"])
+        except DutProtocolError as error:
+            raise ValueError(f"run: {error}") from error
         return Plan(
             tuple(tree["networks"]),
             tuple(tree["batches"]),
@@ -61,15 +92,30 @@ class Plan:
             tree["window_s"],
             tree["seed"],
             tuple(Cell(**cell) for cell in tree["cells"]),
+            RunOptions(run["device"], run["threads"], mode, run["weights"]),
         )
 
 
-def make_plan(networks: Sequence[str], batches: Sequence[int], repeats: int, window_s: float, seed: int) -> Plan:
+def make_plan(
+    networks: Sequence[str],
+    batches: Sequence[int],
+    repeats: int,
+    window_s: float,
+    seed: int,
+    run: RunOptions | None = None,
+) -> Plan:
     """Order the cells of a sweep.
 
-    Raises ConfigError for an empty or repeated choice, a batch or repeat below 1, or a window that no
-    oscilloscope timebase covers (20 ms to 500 s).
+    Raises ConfigError for an empty or repeated choice, a batch or repeat below 1, a window that no oscilloscope
+    timebase covers (20 ms to 500 s), or ways to run that contradict each other.
     """
+    run = run or RunOptions()
+    if run.mode.cuda_graphs and run.device == "cpu":
+        raise ConfigError("CUDA graphs need a GPU: leave out --cuda-graphs or --device cpu")
+    if not 0 <= run.threads <= MAX_THREADS:
+        raise ConfigError(f"threads {run.threads}: give 0 (the library's own choice) to {MAX_THREADS}")
+    if not run.weights.strip():
+        raise ConfigError("--weights names nothing: give random, torchvision or a file on the board")
     for what, values in (("network", networks), ("batch", batches)):
         if not values:
             raise ConfigError(f"no {what} was named: give at least one")
@@ -95,4 +141,4 @@ def make_plan(networks: Sequence[str], batches: Sequence[int], repeats: int, win
         for k in rng.permutation(len(pairs)):
             network, batch = pairs[int(k)]
             cells.append(Cell(len(cells), network, batch, repeat))
-    return Plan(tuple(networks), tuple(batches), repeats, window_s, seed, tuple(cells))
+    return Plan(tuple(networks), tuple(batches), repeats, window_s, seed, tuple(cells), run)

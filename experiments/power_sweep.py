@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.command import complain, leave, run, say
+from instruments.dut_protocol import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from experiments.plan import Plan
+    from calibration.choice import Records
+    from experiments.plan import Plan, RunOptions
     from experiments.progress import Progress
+    from experiments.session import Earlier
     from experiments.traces import TraceWriter
     from instruments.bench import Bench
     from instruments.lab import Lab
 
 DEFAULT_NETWORKS = "AlexNet,BN-NIN,ResNet-18"
 DEFAULT_BATCHES = "1,2,4,8"
+TRACE = "trace.h5"
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
         "--networks",
         default=DEFAULT_NETWORKS,
         metavar="A,B",
-        help=f"networks, 'paper' for all 14, or busy:MS, a load of MS ms a batch (default: {DEFAULT_NETWORKS})",
+        help="networks, 'paper' for all 14, package.module:factory, torchvision:NAME, timm:NAME, FILE.pt, FILE.pt2, "
+        "FILE.onnx, 'command:PROGRAM ARGS', or busy:MS, a load of MS ms a batch; see docs/any-network.md "
+        f"(default: {DEFAULT_NETWORKS})",
     )
     p.add_argument(
         "--batches", default=DEFAULT_BATCHES, metavar="1,2,4", help=f"batch sizes (default: {DEFAULT_BATCHES})"
@@ -53,9 +58,49 @@ def parser() -> argparse.ArgumentParser:
         help="of the order of cells, weights, inputs and a simulated bench's errors "
         "(default: simulation.seed of the lab file, else 1)",
     )
+    how = p.add_argument_group("how networks are run on the board")
+    how.add_argument("--device", choices=DEVICES, help="(default: dut.device of the lab file, else auto: a GPU if any)")
+    how.add_argument("--dtype", choices=DTYPES, default="fp32", help="of weights and inputs (default: fp32)")
+    how.add_argument("--channels-last", action="store_true", help="images and weights with channels innermost")
+    how.add_argument("--compile", action="store_true", help="with torch.compile")
+    how.add_argument("--cuda-graphs", action="store_true", help="each batch as one replay of a CUDA graph")
+    how.add_argument(
+        "--threads", type=int, metavar="N", help="of the CPU; 0: the library's choice (default: dut.threads)"
+    )
+    how.add_argument(
+        "--weights",
+        default="random",
+        metavar="FILE",
+        help="a state_dict's file on the board, torchvision, or random (default)",
+    )
     p.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/<UTC>)")
+    p.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in DIR, which ended early, at its first open cell",
+    )
+    p.add_argument(
+        "--calibration",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="REC",
+        help="a calibration record, instead of those of its kind that the lab file names; may be given again",
+    )
+    p.add_argument(
+        "--require-calibration",
+        action="store_true",
+        help="refuse to start with a record that is expired or of another instrument, range or turns, or without any",
+    )
     p.add_argument("--dry-run", action="store_true", help="check everything that needs no instrument, print the plan")
     p.add_argument("--transcript", type=Path, metavar="FILE", help="write every message to and from the instruments")
+    p.add_argument(
+        "--unattended",
+        action="store_true",
+        help="nobody is there to prepare the current clamp: ask nothing before its zero",
+    )
+    p.add_argument("--budget", action="store_true", help="print the uncertainty budget of every result")
     p.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return p
 
@@ -67,43 +112,111 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    from experiments.modelled import check_modelled
     from experiments.plan import make_plan
-    from experiments.progress import shown
-    from experiments.report import conclude
     from experiments.station import check_without_instruments
-    from experiments.traces import TraceReader, TraceWriter, check_writable
     from instruments import lab as lab_yaml
-    from instruments.bench import open_bench, open_transcript
-    from instruments.errors import BenchError, ConfigError
-    from instruments.interrupts import Interrupted
+    from instruments.errors import ConfigError
 
+    if args.resume is not None:
+        return _resume(args)
     lab_text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(lab_text, name=str(args.lab))
     seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
-    plan = make_plan(_networks(args.networks), _batches(args.batches), args.repeats, args.window, seed)
+    networks, batches = _networks(args.networks), _batches(args.batches)
+    plan = make_plan(networks, batches, args.repeats, args.window, seed, _run_options(args, lab))
     check_without_instruments(lab)
+    check_modelled(lab, plan)
+    records = _records(args, lab)
     if args.dry_run:
         if not args.quiet:
             say(_plan_text(plan, lab))
         return 0
     out: Path = args.out if args.out is not None else Path("runs") / _utc("%Y%m%dT%H%M%SZ")
-    trace = out / "trace.h5"
-    if os.path.exists(trace):
-        raise ConfigError(f"{out} already holds a run (trace.h5): name another folder with --out")
+    if os.path.exists(out / TRACE):
+        raise ConfigError(f"{out} already holds a run ({TRACE}): name another folder with --out, or --resume {out}")
+    return _measure(args, lab, lab_text, plan, out, records)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    """Go on with a run that ended early, with its own plan and its own bench file."""
+    import tempfile
+
+    from experiments.calibrations import records_of
+    from experiments.session import Earlier
+    from experiments.station import check_without_instruments
+    from experiments.traces import TraceReader
+    from instruments.errors import ConfigError
+
+    _refuse_with_resume(args)
+    out: Path = args.resume
+    if not os.path.exists(out / TRACE):
+        raise ConfigError(f"--resume {out}: there is no {TRACE}: nothing was measured, start the sweep anew")
+    with TraceReader(out / TRACE) as reader:
+        plan, lab, lab_text = reader.plan, reader.lab(), reader.text("lab_yaml")
+        earlier, complete, records = Earlier.of(reader), reader.complete, records_of(reader)
+    if complete:
+        return _conclude(args, out)
+    check_without_instruments(lab)
+    if not args.quiet:
+        complain(f"{out}: {len(earlier.ended)} of {len(plan.cells)} cells were measured; going on with the next")
+    with tempfile.TemporaryDirectory(prefix="joulebench-") as folder:
+        args.lab = Path(folder) / "lab.yaml"
+        args.lab.write_text(lab_text, encoding="utf-8")
+        return _measure(args, lab, lab_text, plan, out, records, earlier)
+
+
+def _refuse_with_resume(args: argparse.Namespace) -> None:
+    from instruments.errors import ConfigError
+
+    usual = parser()
+    fixed = ["lab", "networks", "batches", "repeats", "window", "seed", "out", "dry_run", "device", "threads", "dtype"]
+    fixed += ["channels_last", "compile", "cuda_graphs", "weights", "calibration", "require_calibration"]
+    given = [name for name in fixed if getattr(args, name) != usual.get_default(name)]
+    if given:
+        raise ConfigError(f"--resume goes on with the plan that the run has: leave out --{given[0].replace('_', '-')}")
+
+
+def _measure(
+    args: argparse.Namespace,
+    lab: Lab,
+    lab_text: str,
+    plan: Plan,
+    out: Path,
+    records: Records,
+    earlier: Earlier | None = None,
+) -> int:
+    """Open the bench, measure what is left of the plan, and report all of it."""
+    from experiments.calibrations import to_json
+    from experiments.progress import shown
+    from experiments.session import instruments_of
+    from experiments.traces import TraceWriter, check_writable
+    from instruments.bench import open_bench, open_transcript
+    from instruments.errors import BenchError
+    from instruments.interrupts import Interrupted
+
     check_writable(out)
+    trace = out / TRACE
     failure: BenchError | None = None
-    with shown(len(plan.cells), quiet=args.quiet) as progress:
+    left = len(plan.cells) - (len(earlier.ended) if earlier else 0)
+    with shown(left, quiet=args.quiet) as progress:
         progress.step(f"{lab.bench}: opening the instruments")
         try:
             with contextlib.ExitStack() as stack:
                 log = stack.enter_context(open_transcript(args.transcript, lab)) if args.transcript else None
-                bench = stack.enter_context(open_bench(lab, args.lab, seed=seed, transcript=log))
-                texts = _provenance(bench, lab_text)
-                with TraceWriter.create(trace, plan, source=bench.source, texts=texts) as writer:
-                    _measure(bench, writer, plan, progress)
+                bench = stack.enter_context(open_bench(lab, args.lab, seed=plan.seed, transcript=log))
+                session = {"instruments": _json(instruments_of(bench)), "environment": _json(_environment())}
+                if earlier is None:
+                    summary = _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC")})
+                    texts = {"lab_yaml": lab_text, "summary": summary, "calibrations": to_json(records), **session}
+                    writer = TraceWriter.create(trace, plan, source=bench.source, texts=texts)
+                else:
+                    writer = TraceWriter.resume(trace)
+                with writer:
+                    _run_session(args, bench, writer, plan, progress, session, records, earlier)
         except Interrupted:
             if trace.exists():
-                progress.say(f"what was measured is in {trace}: python -m experiments.replay {trace}")
+                progress.say(f"what was measured is in {trace}: python -m experiments.power_sweep --resume {out}")
             raise
         except BenchError as error:
             failure = error
@@ -111,108 +224,87 @@ def _sweep(args: argparse.Namespace) -> int:
         if not trace.exists():
             raise failure
         complain(f"error: {failure}")
-    try:
-        with TraceReader(trace) as reader:
-            code = conclude(reader, out, quiet=args.quiet)
-    except Interrupted:
-        complain(f"everything is in {trace}: python -m experiments.replay {trace}")
-        raise
+    code = _conclude(args, out)
     return code if failure is None else failure.exit_code
 
 
-def _provenance(bench: Bench, lab_text: str) -> dict[str, str]:
-    probe = bench.lab.probe
-    instruments = {
-        "identities": bench.identities,
-        "resources": {"scope": bench.scope.link.resource, "supply": bench.supply.link.resource},
-        "probe": f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {probe.turns} turn(s)",
-    }
-    return {
-        "lab_yaml": lab_text,
-        "instruments": _json(instruments),
-        "environment": _json(_environment()),
-        "summary": _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC")}),
-    }
+def _conclude(args: argparse.Namespace, out: Path) -> int:
+    """Compute and report what the run's file holds."""
+    from experiments.report import conclude
+    from experiments.traces import TraceReader
+    from instruments.interrupts import Interrupted
+
+    trace = out / TRACE
+    try:
+        with TraceReader(trace) as reader:
+            return conclude(reader, out, quiet=args.quiet, budget=args.budget)
+    except Interrupted:
+        complain(f"everything is in {trace}: python -m experiments.replay {trace}")
+        raise
 
 
-def _measure(bench: Bench, writer: TraceWriter, plan: Plan, progress: Progress) -> None:
-    """The sequence at the bench: zero, idle, gain, every cell, then gain, idle and zero again."""
-    from experiments.cell import CellWork
-    from experiments.station import Rejected, Station
-    from instruments.errors import InstrumentError
-    from instruments.interrupts import undisturbed
+def _run_session(
+    args: argparse.Namespace,
+    bench: Bench,
+    writer: TraceWriter,
+    plan: Plan,
+    progress: Progress,
+    texts: dict[str, str],
+    records: Records,
+    earlier: Earlier | None,
+) -> None:
+    from experiments.clamp_prompt import prompt_for
+    from experiments.session import run_session
+    from experiments.station import Station
 
-    station = Station(bench, writer, plan, progress.say)
-    work = CellWork(station)
+    prompt = prompt_for(
+        progress.say,
+        progress.ask,
+        simulated=bench.source == "simulated",
+        unattended=args.unattended,
+        quiet=args.quiet,
+    )
+    station = Station(bench, writer, plan, progress.say, prompt=prompt, records=records)
+    run_session(station, progress, texts, earlier)
 
-    def attempt(step: str, action: Callable[[], object]) -> None:
-        """Take a step without which the cells can still be reduced, if with a larger uncertainty."""
-        progress.step(step)
-        try:
-            action()
-        except (Rejected, InstrumentError) as error:
-            progress.say(f"{step}: {error}")
 
-    for name, entries in bench.leftovers.items():
-        if entries:
-            progress.say(f"{name}: somebody left in its error queue: {'; '.join(entries)}")
-    with undisturbed():
-        writer.blob("scope_setup_before", bench.scope_setup_before)
-    settings = station.set_up_scope()
-    progress.step("supply: OVP, range, current limit, voltage; output still off")
-    station.feed_board()
-    progress.step("zero of both channels, output off")
-    station.first_zero()
-    progress.step("output on")
-    station.switch_on()
-    with undisturbed():
-        writer.text("settings", _json({"scope": settings, "supply": station.supply_settings()}))
-        writer.blob("scope_setup", bench.scope.setup())
-    attempt("the device starts", station.device)
-    attempt("idle baseline", lambda: work.steady("idle"))
-    attempt("gain of both channels against the supply's read-back", work.measure_gain)
-    for cell in plan.cells:
-        progress.cell_begins(cell.label)
-        try:
-            measured = work.measure_cell(cell)
-            progress.cell_done(f"{cell.label}: {station.provisional(measured)}")
-        except Rejected as rejected:
-            progress.cell_done(f"{cell.label}: REJECTED: {rejected}")
-    attempt("gain again", work.measure_gain)
-    attempt("idle again", lambda: work.steady("idle"))
-    bench.stop_dut()
-    station.switch_off()
-    attempt("zero again, output off", lambda: work.steady("zero"))
-    with undisturbed():
-        writer.complete()
+def _records(args: argparse.Namespace, lab: Lab) -> Records:
+    """Choose the calibration records before anything is switched on; what does not fit is said, or refused."""
+    from datetime import UTC, datetime
+
+    from experiments.calibrations import judge, offered
+
+    names = [path.name for path in args.calibration]
+    filed = offered(lab, args.lab, args.calibration)
+    records, said = judge(lab, filed, datetime.now(UTC), named=names, require=args.require_calibration)
+    if not args.quiet:
+        for line in said:
+            complain(f"warning: {line}")
+    return records
 
 
 def _networks(text: str) -> list[str]:
-    from experiments.networks import UnknownNetworkError, resolve
+    from experiments.networks.errors import SpecError
+    from experiments.networks.specs import parse_list
     from instruments.errors import ConfigError
 
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known = [name for name in names if not _is_load(name)]
     try:
-        proper = dict(zip(known, [resolve([name]) for name in known], strict=True))
-    except UnknownNetworkError as error:
-        raise ConfigError(f"--networks: {error.args[0]}") from error
-    return [n for name in names for n in proper.get(name, [name])]
+        return [spec.text for spec in parse_list(text)]
+    except SpecError as error:
+        raise ConfigError(f"--networks: {error}") from error
 
 
-def _is_load(name: str) -> bool:
-    """Whether a name stands for a load of known duration, `busy:MILLISECONDS`; checks it."""
-    from instruments.errors import ConfigError
+def _run_options(args: argparse.Namespace, lab: Lab) -> RunOptions:
+    """What the options say, and where they say nothing, the lab file."""
+    from experiments.plan import RunOptions
+    from instruments.dut_protocol import Mode
 
-    kind, _, duration = name.partition(":")
-    if kind.lower() != "busy":
-        return False
-    try:
-        if 0 < float(duration) <= 60_000:
-            return True
-    except ValueError:
-        pass
-    raise ConfigError(f"--networks {name}: busy:MILLISECONDS takes a duration above 0 and up to 60000")
+    return RunOptions(
+        device=args.device or lab.dut.device,
+        threads=lab.dut.threads if args.threads is None else args.threads,
+        mode=Mode(args.dtype, args.channels_last, args.compile, args.cuda_graphs),
+        weights=args.weights,
+    )
 
 
 def _batches(text: str) -> list[int]:
@@ -225,9 +317,13 @@ def _batches(text: str) -> list[int]:
 
 
 def _plan_text(plan: Plan, lab: Lab) -> str:
+    from instruments.scope_facts import acquisition_plan
+
     lines = [
         f"bench: {lab.bench} ({'simulated' if lab.simulation else 'measured'})",
         f"supply: {lab.supply.voltage_v:g} V, limit {lab.supply.current_limit_a:g} A, OVP {lab.supply.ovp_v:g} V",
+        *(f"oscilloscope: {line}" for line in acquisition_plan(lab, plan.window_s).lines()),
+        f"networks: {plan.run.label}",
         f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:",
         *(f"{cell.position + 1:4d}  {cell.label}" for cell in plan.cells),
     ]

@@ -27,6 +27,19 @@ class Progress:
             else:
                 print(text, file=sys.stderr, flush=True)
 
+    def ask(self, text: str) -> bool:
+        """Show a question and wait for Enter on standard input; False where the input has ended."""
+        if self._bar is not None:
+            self._bar.stop()
+        try:
+            print(text, end="", file=sys.stderr, flush=True)
+            return sys.stdin.readline() != ""
+        except (OSError, ValueError):
+            return False
+        finally:
+            if self._bar is not None:
+                self._bar.start()
+
     def step(self, text: str) -> None:
         """Show a step of the sequence; a bar shows it beside itself, plain output as a line."""
         if self._bar is not None:

@@ -5,20 +5,36 @@ Whatever a sweep prints at its end was computed here, from its file.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from calibration import in_situ
 from calibration.budget import COVERAGE_PROBABILITY, Budget
+from calibration.choice import Records
 from calibration.model import Calibration
-from experiments.energy import QUANTITIES, Measured, ReductionError, RowResult, Wires, measure, results
+from experiments import device
+from experiments.calibrations import combined, promised, records_of
+from experiments.device import DeviceRow, DeviceRun
+from experiments.energy import (
+    QUANTITIES,
+    Measured,
+    ReductionError,
+    RowResult,
+    Wires,
+    measure,
+    results,
+    without_codes,
+)
+from experiments.flags import in_order
 from experiments.plan import Plan
-from experiments.traces import Reading, TraceReader
-from instruments import lab as lab_yaml
+from experiments.traces import UNMEASURED, Reading, TraceReader
 from instruments.errors import TraceError
 from instruments.lab import Lab
 
@@ -30,42 +46,68 @@ COLUMNS = (
     "source",
     *(f"{name}_u" for name in QUANTITIES),
     "coverage_probability",
+    *device.COLUMNS,
 )
+MODEL_NOTE = "{}: times, currents and memory come from a model of a board; nothing was run"
+"""Said of every run on a simulated board."""
+
+KINDS = ("zero", "idle", "gain", "cell")
+"""Captures of a run that results are made of; those of calibrations are not."""
+
 IDLE_SHARE = 0.01
 """Difference between idle power before a run and at rest, beyond its uncertainty, that the notes mention."""
 
-SCATTER_LIMIT = 0.05
-"""Relative scatter of a row's repeats from which on the notes ask whether the device was disturbed."""
+OUT_OF_MEMORY = "out of memory"
+"""Outcome of a cell that the device has no memory for."""
 
 TRUTH_COLUMN = "true_energy_per_image_j"
 
 
+NO_RECORDS = Records()
+
+
 @dataclass(frozen=True)
 class Rejected:
-    """A capture or cell without a result, and why."""
+    """A capture or cell without a result, what became of it, and why."""
 
     label: str
     reason: str
+    outcome: str = "rejected"
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One usable cell by itself: `result` is a row of one repeat, without repeatability in its budgets."""
+
+    session: int
+    repeat: int
+    result: RowResult
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a run says: `rows` has one entry per network and batch of the plan, in its order."""
+    """Everything that a run says: `rows` and `device` have an entry for each network and batch, in the plan's order."""
 
     source: str
     plan: Plan
     lab: Lab
     rows: tuple[RowResult | None, ...]
+    device: tuple[DeviceRow, ...]
     calibration: Calibration | None
     rejected: tuple[Rejected, ...]
     missing: int
     notes: tuple[str, ...]
     summary: dict[str, Any] = field(default_factory=dict)
+    repeats: tuple[Repeat, ...] = ()
+    records: Records = NO_RECORDS
+    recalibrated: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
-        """Whether every cell of the plan has its result."""
-        return not self.rejected and not self.missing and all(row is not None for row in self.rows)
+        """Whether every cell of the plan has its result, or met the end of the device's memory: that is one too."""
+        expected = all(r.outcome == OUT_OF_MEMORY for r in self.rejected)
+        about = zip(self.rows, self.device, strict=True)
+        return expected and not self.missing and all(row or seen.outcome == OUT_OF_MEMORY for row, seen in about)
 
     @property
     def pairs(self) -> list[tuple[str, int]]:
@@ -78,8 +120,16 @@ def wires(lab: Lab) -> Wires:
     return Wires("current", "voltage", "markers", lab.wiring.gate.digital, lab.wiring.batch.digital)
 
 
-def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> Calibration | None:
-    """Calibrate from the zero and gain captures of a run; None when there is no zero yet."""
+def find_calibration(
+    lab: Lab, steady: list[tuple[Measured, list[Reading]]], records: Records = NO_RECORDS
+) -> Calibration | None:
+    """Calibrate from the zero and gain captures of a run, and calibration records; None when there is no zero yet."""
+    found = _in_situ(lab, steady, records)
+    return None if found is None else combined(found, records)[0]
+
+
+def _in_situ(lab: Lab, steady: list[tuple[Measured, list[Reading]]], records: Records) -> Calibration | None:
+    """What the run's own captures tell, with the leads as a record or lab.yaml knows them."""
     zeros, comparisons = [], []
     for measured, readings in steady:
         if measured.mean_i is None or measured.mean_v is None:
@@ -99,7 +149,11 @@ def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> 
             )
     if not zeros:
         return None
-    local = lab.supply.sense == "local"
+    lead_ohm, u_lead_ohm = 0.0, 0.0
+    if lab.supply.sense == "local":
+        lead_ohm, u_lead_ohm = lab.supply.lead_resistance_ohm or 0.0, lab.supply.lead_resistance_u_ohm
+        if records.voltage is not None and records.voltage.lead_ohm is not None:
+            lead_ohm, u_lead_ohm = records.voltage.lead_ohm.value, records.voltage.lead_ohm.u
     return in_situ.calibrate(
         zeros,
         comparisons,
@@ -108,11 +162,46 @@ def find_calibration(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> 
             lab.probe.drift_u_a / lab.probe.turns,
             lab.probe.drift_unbracketed_u_a / lab.probe.turns,
             lab.supply.output_off_residual_a,
-            lab.supply.lead_resistance_ohm or 0.0 if local else 0.0,
-            lab.supply.lead_resistance_u_ohm if local else 0.0,
+            lead_ohm,
+            u_lead_ohm,
             lab.probe.linearity,
         ),
     )
+
+
+def _calibrations(
+    lab: Lab, steady: list[tuple[Measured, list[Reading]]], cells: list[Measured], records: Records
+) -> tuple[dict[int, Calibration], list[str]]:
+    """The calibration of each session of the bench that has a zero, or a maker's promise; and notes for the reader."""
+    sessions: dict[int, list[tuple[Measured, list[Reading]]]] = {}
+    for measured, readings in steady:
+        sessions.setdefault(measured.data.session, []).append((measured, readings))
+    found: dict[int, Calibration] = {}
+    notes: list[str] = []
+    for session in sorted({*sessions, *(cell.data.session for cell in cells)}):
+        own = _in_situ(lab, sessions.get(session, []), records)
+        if own is not None:
+            found[session], said = combined(own, records)
+            said = [*_calibration_notes(found[session], records), *said]
+        else:
+            volts = [m.window.mean_v for m in cells if m.window is not None and m.data.session == session]
+            by_maker = promised(records, float(np.mean(volts))) if volts else None
+            if by_maker is None:
+                continue
+            found[session] = by_maker
+            said = [f"no zero: zero and gains are known by {by_maker.current.gain.source} alone"]
+        notes += [f"session {session + 1}: {note}" for note in said] if len(sessions) > 1 else said
+    return found, notes
+
+
+def calibrate_run(reader: TraceReader) -> Calibration | None:
+    """Calibrate from a run's own zeros, comparisons and records; None where no zero was committed."""
+    lab, records = reader.lab(), records_of(reader)
+    steady: list[tuple[Measured, list[Reading]]] = []
+    for data in reader.data(kinds=("zero", "gain")):
+        with contextlib.suppress(ReductionError):
+            steady.append((measure(data, wires(lab)), reader.readings(data.index)))
+    return find_calibration(lab, steady, records)
 
 
 def reduce_run(reader: TraceReader) -> Outcome:
@@ -130,22 +219,30 @@ def reduce_run(reader: TraceReader) -> Outcome:
 
 
 def _reduce(reader: TraceReader) -> Outcome:
-    lab = lab_yaml.parse(reader.text("lab_yaml"), name=f"{reader.path}:/provenance/lab_yaml")
+    summary = reader.json("summary")
+    if what := summary.get("calibration"):
+        raise TraceError(
+            f"{reader.path}: holds the raw data of a calibration ({what}) and no run: its record shows them"
+        )
+    lab, records = reader.lab(), records_of(reader)
+    delay = records.marker_delay.delay() if records.marker_delay is not None else None
     plan = reader.plan
     roles = wires(lab)
     cells: list[Measured] = []
     steady: list[tuple[Measured, list[Reading]]] = []
     rejected: list[Rejected] = []
-    notes: list[str] = []
-    for data in reader.data():
+    notes = [MODEL_NOTE.format(lab.dut.name)] if lab.dut.simulated is not None else []
+    windows = reader.windows or reader.analogue_markers()
+    notes += [windows.note] if windows is not None else []
+    for data in reader.data(kinds=KINDS):
         label = _label(data.network, data.batch, data.repeat)
-        if data.images is not None and data.images != (data.batches or 0) * data.batch:
+        if None not in (data.images, data.batches) and data.images != (data.batches or 0) * data.batch:
             raise TraceError(
                 f"{reader.path}: /captures row {data.index} is damaged: {data.images} images are not "
                 f"{data.batches} batches of {data.batch}"
             )
         try:
-            measured = measure(data, roles)
+            measured = without_codes(measure(data, roles), delay)
         except ReductionError as error:
             if data.kind == "cell":
                 rejected.append(Rejected(label, str(error)))
@@ -157,51 +254,91 @@ def _reduce(reader: TraceReader) -> Outcome:
         else:
             steady.append((measured, reader.readings(data.index)))
     for row in reader.cells():
-        if row["state"] == "rejected":
-            rejected.append(Rejected(_label(row["network"], row["batch"], row["repeat"]), row["reason"]))
+        if row["state"] in UNMEASURED:
+            rejected.append(Rejected(_label(row["network"], row["batch"], row["repeat"]), row["reason"], row["state"]))
     for row in reader.captures():
         if row["state"] == "rejected" and row["kind"] != "cell":
             notes.append(f"a {row['kind']} capture was not used: {row['reason']}")
-    missing = sum(row["state"] not in ("committed", "rejected") for row in reader.cells())
-    calibration = find_calibration(lab, steady)
+    missing = sum(row["state"] not in ("committed", *UNMEASURED) for row in reader.cells())
+    calibrations, said = _calibrations(lab, steady, cells, records)
+    notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
+    calibration = next(iter(calibrations.values()), None)
     found: dict[tuple[str, int], RowResult] = {}
+    usable: list[Measured] = []
+    repeats: list[Repeat] = []
     if calibration is None:
-        notes.append("no zero was committed: nothing can be reduced")
+        notes.append("no zero was committed: nothing can be reduced without a record of kind channel_accuracy")
     else:
-        notes += _calibration_notes(calibration)
-        usable = []
         for cell in cells:
             try:
-                results([cell], calibration)
+                if cell.data.session not in calibrations:
+                    raise ReductionError(f"session {cell.data.session + 1} of the bench has no zero")
+                repeats.append(Repeat(cell.data.session, cell.data.repeat, *results([cell], calibrations)))
                 usable.append(cell)
             except ReductionError as error:
                 d = cell.data
                 rejected.append(Rejected(_label(d.network, d.batch, d.repeat), str(error)))
-        found = {(r.network, r.batch): r for r in results(usable, calibration)}
+        found = {(r.network, r.batch): r for r in results(usable, calibrations)}
     if missing:
         notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
     notes += _idle_notes(found, steady, calibration)
-    for result in found.values():
-        relative = _repeat_scatter(result)
-        if relative > SCATTER_LIMIT:
-            notes.append(
-                f"{result.network} batch {result.batch}: repeats of time per image scatter by {relative * 100:.0f} %; "
-                "was the device busy with something else?"
-            )
+    notes += _frame_notes(cells)
     if any(r is not None and r.repeats == 1 for r in found.values()):
         notes.append("rows with one repeat have no repeatability in their uncertainty")
     pairs = [(network, batch) for network in plan.networks for batch in plan.batches]
+    device_rows = _device_rows(reader, pairs, usable)
+    notes += _flag_notes(device_rows)
     return Outcome(
         reader.source,
         plan,
         lab,
         tuple(found.get(pair) for pair in pairs),
+        device_rows,
         calibration,
         tuple(rejected),
         missing,
         tuple(notes),
-        reader.json("summary"),
+        summary,
+        tuple(repeats),
+        records,
+        records.names_of(reader.calibrations or ()),
     )
+
+
+def _device_rows(reader: TraceReader, pairs: list[tuple[str, int]], usable: list[Measured]) -> tuple[DeviceRow, ...]:
+    """What the device's side of each row says; runs whose capture was not usable count as rejected."""
+    captures, log = reader.captures(), reader.host_log()
+    runs: dict[tuple[str, int], list[DeviceRun]] = {}
+    for measured in usable:
+        index = measured.data.index
+        ends_ns = log.get(index, np.empty(0, np.int64))
+        ready, done = (_facts(reader.long_text(name, index)) for name in ("ready_facts", "device_facts"))
+        run = device.run_of(measured, captures[index], ends_ns, ready, done)
+        runs.setdefault((measured.data.network, measured.data.batch), []).append(run)
+    states: dict[tuple[str, int], list[str]] = {}
+    for cell in reader.cells():
+        state = "rejected" if cell["state"] == "committed" else cell["state"]
+        states.setdefault((cell["network"], cell["batch"]), []).append(state)
+    return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ())) for pair in pairs)
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What the device told, as a tree; empty where it told nothing that can be read."""
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _flag_notes(rows: tuple[DeviceRow, ...]) -> list[str]:
+    """Say once how many rows are flagged, and how often for what."""
+    flagged = [row for row in rows if row.flags]
+    if not flagged:
+        return []
+    codes = in_order(code for row in flagged for code in row.flags)
+    counts = ", ".join(f"{code} {sum(code in row.flags for row in flagged)}" for code in codes)
+    return [f"{len(flagged)} of {len(rows)} rows are flagged, what they say may be disturbed (docs/flags.md): {counts}"]
 
 
 def _label(network: str, batch: int, repeat: int) -> str:
@@ -234,16 +371,17 @@ def _idle_notes(
     return notes
 
 
-def _repeat_scatter(row: RowResult) -> float:
-    """Standard deviation of time per image over the repeats, relative to its mean."""
-    budget = row.time_per_image_s
-    u = next((c.u for c in budget.components if c.name == "repeatability"), 0.0)
-    return u * math.sqrt(row.repeats) / budget.value
+def _frame_notes(cells: list[Measured]) -> list[str]:
+    """Say how many records do not tell of themselves which run they show."""
+    silent = sum(cell.data.start_frame is None for cell in cells)
+    if not silent:
+        return []
+    return [f"{silent} of {len(cells)} records carry no start frame: trigger and batch count alone tie them to a run"]
 
 
-def _calibration_notes(calibration: Calibration) -> list[str]:
+def _calibration_notes(calibration: Calibration, records: Records) -> list[str]:
     notes = []
-    if math.isinf(calibration.current.gain.at):
+    if math.isinf(calibration.current.gain.at) and records.probe is None:
         notes.append("the gains were not compared with the supply: they stand at 1 within the makers' limits")
     if not calibration.current.offset.bracketed:
         notes.append("the zero was taken once only: its later drift is a guess of lab.yaml (drift_unbracketed_u_a)")
@@ -252,7 +390,9 @@ def _calibration_notes(calibration: Calibration) -> list[str]:
 
 def source_text(outcome: Outcome, replayed: bool) -> str:
     """Say where a row's numbers come from."""
-    return f"{outcome.source} (replayed)" if replayed else outcome.source
+    if not replayed:
+        return outcome.source
+    return f"{outcome.source} ({', '.join(['replayed', *(f'calibration {n}' for n in outcome.recalibrated)])})"
 
 
 def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
@@ -261,32 +401,25 @@ def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, TRUTH_COLUMN] if simulated else COLUMNS)
-    for (network, batch), row in zip(outcome.pairs, outcome.rows, strict=True):
+    for (network, batch), row, about in zip(outcome.pairs, outcome.rows, outcome.device, strict=True):
         source = source_text(outcome, replayed)
         if row is None:
             blanks = [""] * len(QUANTITIES)
-            cells = [network, batch, 0, *blanks, source, *blanks, COVERAGE_PROBABILITY, *([""] if simulated else [])]
+            cells = [network, batch, 0, *blanks, source, *blanks, COVERAGE_PROBABILITY, *about.columns(math.nan)]
+            cells += [""] if simulated else []
         else:
             budgets: list[Budget] = [getattr(row, name) for name in QUANTITIES]
             cells = [
                 network,
                 batch,
                 row.repeats,
-                *(_number(b.value) for b in budgets),
+                *(device.text(b.value) for b in budgets),
                 source,
-                *(_number(b.expanded()) for b in budgets),
+                *(device.text(b.expanded()) for b in budgets),
                 COVERAGE_PROBABILITY,
+                *about.columns(row.time_per_image_s.value),
             ]
             if simulated:
-                cells.append(_number(row.true_energy_per_image_j))
+                cells.append(device.text(row.true_energy_per_image_j))
         writer.writerow(cells)
     return text.getvalue()
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.9g}"
-
-
-def write_csv(path: Path, outcome: Outcome, *, replayed: bool = False) -> None:
-    """Write results.csv to a file."""
-    path.write_text(results_csv(outcome, replayed=replayed), encoding="utf-8")

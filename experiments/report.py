@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from calibration.budget import Budget
-from experiments import figures
+from calibration.list import what
+from calibration.records import stamp
+from experiments import budgets, figures, networks, report_device
+from experiments.budgets import budget_lines
 from experiments.command import complain, say
 from experiments.energy import CaptureData, RowResult
-from experiments.reduction import Outcome, reduce_run, source_text, wires, write_csv
+from experiments.reduction import Outcome, reduce_run, results_csv, source_text, wires
 from experiments.traces import TraceReader
 
 SHOWN = (
@@ -25,7 +29,9 @@ SHOWN = (
 )
 
 
-OUTPUTS = ("results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html")
+OUTPUTS = ("results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html", budgets.FILE)
+SCREEN = "scope_screen.png"
+"""Written too where the trace holds a picture of the oscilloscope's screen."""
 
 
 def with_uncertainty(value: float, half_width: float) -> str:
@@ -70,29 +76,34 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = False) -> int:
+def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = False, budget: bool = False) -> int:
     """Reduce a file, write every output, print the table; 1 when a cell has no result.
 
-    Where nothing else may be printed, what has no result still is, on standard error.
+    `budget` prints every result's budget first. Where nothing else may be printed, what has no result still is, on
+    standard error.
     """
     outcome = reduce_run(reader)
     write_outputs(reader, outcome, out, replayed=replayed)
     if quiet:
         for r in outcome.rejected:
-            complain(f"rejected: {r.label}: {r.reason}")
+            complain(f"{r.outcome}: {r.label}: {r.reason}")
     else:
+        if budget:
+            say(budgets.budgets_text(outcome, plain_table))
         say(closing_text(outcome, out, replayed=replayed))
     return 0 if outcome.whole else 1
 
 
 def closing_text(outcome: Outcome, out: Path, *, replayed: bool = False) -> str:
     """What a sweep or replay prints at its end."""
-    lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval."]
+    lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval.", ""]
+    lines += [plain_table(report_device.device_table(outcome)), ""]
     lines += [f"note: {note}" for note in outcome.notes]
     if outcome.rejected:
-        lines.append(f"{len(outcome.rejected)} rejected:")
-        lines += [f"  {r.label}: {r.reason}" for r in outcome.rejected]
+        lines.append(f"{len(outcome.rejected)} without a result:")
+        lines += [f"  {r.label}: {r.outcome}: {r.reason}" for r in outcome.rejected]
     names = OUTPUTS if replayed else ("trace.h5", *OUTPUTS)
+    names = (*names, SCREEN) if (out / SCREEN).is_file() else names
     lines.append(f"written to {out}: " + ", ".join(names))
     return "\n".join(lines)
 
@@ -100,13 +111,24 @@ def closing_text(outcome: Outcome, out: Path, *, replayed: bool = False) -> str:
 def write_outputs(reader: TraceReader, outcome: Outcome, out: Path, *, replayed: bool = False) -> list[Path]:
     """Write results.csv, both pictures and report.html into a folder; returns their paths."""
     paths = [out / name for name in OUTPUTS]
-    write_csv(paths[0], outcome, replayed=replayed)
+    _write(paths[0], results_csv(outcome, replayed=replayed).encode())
     power = figures.png(figures.power_vs_batch(outcome))
     energy = figures.png(figures.energy_vs_batch(outcome))
-    paths[1].write_bytes(power)
-    paths[2].write_bytes(energy)
-    paths[3].write_text(_html(reader, outcome, power, energy, replayed), encoding="utf-8")
+    _write(paths[1], power)
+    _write(paths[2], energy)
+    _write(paths[3], _html(reader, outcome, power, energy, replayed).encode())
+    _write(paths[4], budgets.budgets_json(outcome, replayed=replayed).encode())
+    if screen := reader.blob("scope_screen"):
+        paths.append(out / SCREEN)
+        _write(paths[-1], screen)
     return paths
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a program that dies meanwhile leaves what was there before."""
+    partial = path.with_name(path.name + ".unfinished")
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 _STYLE = """
@@ -145,6 +167,7 @@ def _html(reader: TraceReader, outcome: Outcome, power: bytes, energy: bytes, re
         "<h2>Results</h2><p>Each value with the half-width U of its 95 % interval.</p><div class='scroll'>",
         _html_table(table(outcome, replayed=replayed)),
         "</div>",
+        *_device(outcome),
     ]
     if any(row is not None for row in outcome.rows):
         parts += [
@@ -158,14 +181,44 @@ def _html(reader: TraceReader, outcome: Outcome, power: bytes, energy: bytes, re
         parts += ["<h2>One capture</h2>", _image(picture, "current during one measured loop")]
     parts += ["<h2>Uncertainty budgets of energy per image</h2>", *_budgets(outcome)]
     parts += ["<h2>Calibration of this run</h2>", _calibration(outcome)]
-    parts.append("<h2>Rejected</h2>")
+    parts.append("<h2>Without a result</h2>")
     if outcome.rejected:
-        rejected = [["what", "reason"], *([r.label, r.reason] for r in outcome.rejected)]
+        rejected = [["what", "outcome", "reason"], *([r.label, r.outcome, r.reason] for r in outcome.rejected)]
         parts.append(_html_table(rejected, "facts"))
     else:
-        parts.append("<p>Nothing was rejected.</p>")
+        parts.append("<p>Every capture gave a result.</p>")
+    noted = networks.notes(outcome.plan.networks)
+    if noted:
+        parts.append("<h2>Where the paper's own figures do not hold</h2>")
+        parts.append(_html_table([["of", "note"], *map(list, noted)], "facts"))
     parts += ["<h2>Provenance</h2>", *_provenance(reader, outcome), "</body></html>"]
     return "\n".join(parts)
+
+
+def _device(outcome: Outcome) -> list[str]:
+    """The device's side: its times, memory and speed, how it ran, what may have disturbed it."""
+    parts = [
+        "<h2>The device</h2><p>Times by its own clock and log; the difference to the markers is rate of the clocks and "
+        "latency of the lines. Percentiles are over all batches of all repeats: of fewer than a hundred batches, p99 "
+        "is little but the longest. A speed is operations (two a multiplication and addition) by the time by the "
+        "markers.</p><div class='scroll'>",
+        _html_table(report_device.device_table(outcome)),
+        "</div>",
+    ]
+    given = report_device.flag_lines(outcome)
+    if len(given) > 1:
+        parts += ["<h3>Flags</h3>", _html_table(given, "facts")]
+    for title, lines in (
+        ("How the networks ran", report_device.conditions_table(outcome)),
+        ("Durations of batches, by the device's log and by the markers", report_device.marker_table(outcome)),
+        ("Memory by kind", report_device.memory_table(outcome)),
+        ("What else went on, before and after each run", report_device.contention_table(outcome)),
+        ("The device's own sensors: a cross-check, never the result", report_device.sensor_table(outcome)),
+    ):
+        if len(lines) > 1:
+            table_text = f"<div class='scroll'>{_html_table(lines)}</div>"
+            parts.append(f"<details><summary>{html.escape(title)}</summary>{table_text}</details>")
+    return parts
 
 
 def _in_words(outcome: Outcome) -> str:
@@ -176,6 +229,8 @@ def _in_words(outcome: Outcome) -> str:
     worst = max(rows, key=lambda r: r.energy_per_image_j.value)
     relative = sorted(r.energy_per_image_j.expanded() / r.energy_per_image_j.value for r in rows)
     kind = "The bench and its currents are simulated; the inference is real. " if outcome.source == "simulated" else ""
+    if outcome.lab.dut.simulated is not None:
+        kind = "The bench is simulated, and times, currents and memory come from a model of a board. "
     return (
         f"{kind}{len(rows)} of {len(outcome.rows)} combinations of network and batch gave a result. "
         f"Least energy per image: {best.network} at batch {best.batch}, {_joules(best)}; "
@@ -213,30 +268,6 @@ def _waveform(reader: TraceReader, outcome: Outcome) -> bytes | None:
     return figures.png(figures.waveform(current.time_s(), current.values(), gate, title))
 
 
-def budget_lines(budget: Budget, factor: float = 1.0, unit: str | None = None) -> list[list[str]]:
-    """One budget as rows of text: component, input's u, sensitivity, contribution, dof, distribution."""
-    shown = unit or budget.unit
-    lines = [["component", "u of the input", "sensitivity", f"contribution [{shown}]", "dof", "distribution"]]
-    for c in sorted(budget.components, key=lambda c: -c.u):
-        lines.append(
-            [
-                c.name,
-                f"{c.u_input:.3g} {'' if c.unit == '1' else c.unit}".strip(),
-                f"{c.sensitivity:.3g}",
-                f"{c.u * factor:.3g}",
-                "∞" if math.isinf(c.dof) else f"{c.dof:.0f}",
-                c.distribution,
-            ]
-        )
-    lines.append(["combined", "", "", f"{budget.u * factor:.3g}", _dof(budget), ""])
-    lines.append([f"U (95 %), k = {budget.coverage_factor():.3g}", "", "", f"{budget.expanded() * factor:.4g}", "", ""])
-    return lines
-
-
-def _dof(budget: Budget) -> str:
-    return "∞" if math.isinf(budget.dof) else f"{budget.dof:.1f}"
-
-
 def _budgets(outcome: Outcome) -> list[str]:
     parts = []
     for row in outcome.rows:
@@ -264,7 +295,28 @@ def _calibration(outcome: Outcome) -> str:
                 f"{channel.offset.u_drift:.2g} {channel.unit}",
             ]
         )
-    return _html_table(lines)
+    return _html_table(lines) + _records(outcome)
+
+
+def _records(outcome: Outcome) -> str:
+    """The calibration records that were offered to the run, and what became of each."""
+    if not outcome.records.judged:
+        return "<p>No calibration record was offered: the run stands on its own comparison with the supply.</p>"
+    lines = [["record", "kind", "made", "expires", "used", "of"]]
+    for one in outcome.records.judged:
+        record = one.filed.record
+        because = "; ".join(f"{p.code}: {p.text}" for p in one.problems) or "a later one was"
+        lines.append(
+            [
+                one.filed.name,
+                record.kind,
+                stamp(record.made),
+                stamp(record.expires) if record.expires is not None else "never",
+                "yes" if one.used else f"no: {because}",
+                what(record),
+            ]
+        )
+    return _html_table(lines, "facts")
 
 
 def _provenance(reader: TraceReader, outcome: Outcome) -> list[str]:
@@ -273,10 +325,12 @@ def _provenance(reader: TraceReader, outcome: Outcome) -> list[str]:
     facts: list[list[str]] = [["what", "value"]]
     for group in ("instruments", "environment"):
         facts += [[f"{group}: {k}", _flat(v)] for k, v in reader.json(group).items()]
+    facts += report_device.agent_lines(outcome)
     return [
         _html_table(facts, "facts"),
         f"<p>Recompute from the trace file alone: <code>{e(again)}</code></p>",
         f"<details><summary>lab.yaml as it was read</summary><pre>{e(reader.text('lab_yaml'))}</pre></details>",
+        f"<p>As asked for: {e(outcome.plan.run.label)}.</p>",
         f"<p>Seed {outcome.plan.seed}; window {outcome.plan.window_s:g} s; {outcome.plan.repeats} repeats.</p>",
     ]
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,32 @@ def lab_file(folder: Path, *changes: tuple[str, str], name: str = "lab.yaml") ->
     path = folder / name
     path.write_text(text)
     return path
+
+
+def virtual_lab_file(folder: Path, *changes: tuple[str, str], name: str = "lab.yaml") -> Path:
+    """Write a lab file whose board is a model in virtual time: as the shipped one, many times faster."""
+    path = lab_file(folder, *changes, name=name)
+    text, count = re.subn(r"^dut:\n(?:  .*\n)+", "dut:\n  simulated: tx1\n", path.read_text(), flags=re.M)
+    assert count == 1
+    path.write_text(text)
+    return path
+
+
+def agent_with(folder: Path, code: str) -> tuple[str, str]:
+    """A change of the lab file: the agent, with some of it replaced by `code`, which is kept in the folder."""
+    script = folder / "agent.py"
+    script.write_text(
+        "import os, signal, sys, time\n"
+        "from experiments import dut_agent, dut_condition, dut_host, dut_loop, dut_runner\n"
+        f"folder = {str(folder)!r}\n"
+        f"{code}\n"
+        "sys.exit(dut_agent.main(sys.argv[1:]))\n"
+    )
+    return (
+        '"-m", "experiments.dut_agent"',
+        f'"-c", "import runpy, sys; sys.path.insert(0, sys.argv[1]); '
+        f'sys.argv = sys.argv[1:]; runpy.run_path({str(script)!r}, run_name=\'__main__\')", "."',
+    )
 
 
 def run(module: str, *args: str | Path, timeout_s: float = 100.0) -> subprocess.CompletedProcess[str]:

@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
+from calibration.records import Filed
 from experiments.energy import CaptureData
 from experiments.plan import Plan
-from experiments.traces import schema
+from experiments.traces import overview, schema
+from experiments.traces.damage import DamageError, tells_damage
+from experiments.traces.overview import Overview
 from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES, Reading
-from instruments.errors import TraceError
+from experiments.windows import AnalogueMarkers, Bits, WindowSource
+from instruments import lab as lab_yaml
+from instruments.errors import ConfigError, TraceError
+from instruments.lab import Lab
 from instruments.waveform import Capture, Preamble, Record
 
 
 class TraceReader:
-    """Reads one run. Raises TraceError for what is no trace file, or of a newer schema."""
+    """Reads one run; `file` is the open HDF5 file. Raises TraceError for what is no trace, or of a newer schema.
+
+    `windows` may be set to where the measured loops are, instead of what the file's own markers say; `calibrations` to
+    records that take the place of the file's own of the same kinds.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.windows: WindowSource | None = None
+        self.calibrations: Sequence[Filed] | None = None
         if self.path.exists() and not self.path.is_file():
             raise TraceError(f"{self.path}: is no file")
         try:
-            self._file = h5py.File(self.path, "r")
+            self.file = h5py.File(self.path, "r")
         except FileNotFoundError as error:
             raise TraceError(f"{self.path}: there is no such file") from error
         except OSError as error:
-            hint = "another program is writing it" if "lock file" in str(error) else "it is cut off or not HDF5"
+            hint = "it is cut off or not HDF5"
+            if "lock file" in str(error):
+                hint = "another program is writing it"
+            elif "truncated" in str(error):
+                hint = f"it is cut off; python -m experiments.traces recover {self.path} saves what is left"
             raise TraceError(f"{self.path}: cannot be opened as a trace file: {hint} ({error})") from error
         try:
             self._check()
+        except (KeyError, RuntimeError, OSError, TypeError) as error:
+            self.file.close()
+            raise TraceError(
+                f"{self.path}: is damaged ({str(error)[:160]}); python -m experiments.traces check tells what is left"
+            ) from error
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
 
     def _check(self) -> None:
-        found = self._file.attrs.get("joulebench_schema")
+        found = self.file.attrs.get("joulebench_schema")
         if found is None:
             raise TraceError(f"{self.path}: is HDF5 but not a joulebench trace (no joulebench_schema attribute)")
         if not isinstance(found, int | np.integer):
@@ -51,40 +75,53 @@ class TraceReader:
                 "upgrade joulebench"
             )
         for group in ("provenance", *schema.GROUPS):
-            if group not in self._file:
+            if group not in self.file:
                 raise TraceError(f"{self.path}: the group /{group} is missing: the file was cut before its first flush")
 
     @property
+    def schema(self) -> int:
+        """Version of the file's schema."""
+        return int(self.file.attrs["joulebench_schema"])
+
+    @property
+    @tells_damage
     def source(self) -> str:
         """Kind of the data: simulated or measured."""
-        return str(self._file.attrs["source"])
+        return str(self.file.attrs["source"])
 
     @property
+    @tells_damage
     def complete(self) -> bool:
         """Whether the sweep visited every cell."""
-        return bool(self._file.attrs["complete"])
+        return bool(self.file.attrs["complete"])
 
     @property
+    @tells_damage
     def plan(self) -> Plan:
         """The sweep's plan."""
         return Plan.from_json(self.text("plan"))
 
+    @tells_damage
     def text(self, name: str) -> str:
         """Text of /provenance; raises TraceError when it was never written."""
-        g = self._file["provenance"]
+        g = self.file["provenance"]
         if name not in g or g[name].shape == (0,):
             raise TraceError(f"{self.path}: /provenance/{name} is missing")
         return schema.text_of(g[name][:])
 
+    @tells_damage
     def blob(self, name: str) -> bytes:
         """Binary data of /provenance; empty when it was never written."""
-        g = self._file["provenance"]
+        g = self.file["provenance"]
         return bytes(g[name][:].tobytes()) if name in g else b""
 
+    @tells_damage
     def json(self, name: str) -> Any:
         """Text of /provenance parsed as JSON; {} when it was never written."""
         try:
             return json.loads(self.text(name))
+        except DamageError:
+            raise
         except TraceError:
             return {}
 
@@ -93,38 +130,120 @@ class TraceReader:
         return self._table("cells")
 
     def captures(self) -> list[dict[str, Any]]:
-        """The capture table without codes: one mapping per capture."""
-        return self._table("captures")
+        """The capture table without codes and long texts (`schema.ON_DEMAND`): one mapping per capture."""
+        return self._captures
+
+    @functools.cached_property
+    def _captures(self) -> list[dict[str, Any]]:
+        return self._table("captures", schema.ON_DEMAND)
+
+    @tells_damage
+    def long_text(self, name: str, index: int) -> str:
+        """A long text (one of `schema.ON_DEMAND`) of one capture."""
+        return schema.text_of(self.file["captures"][name][index])
 
     def readings(self, index: int) -> list[Reading]:
         """The supply's readings that belong to a capture."""
-        return [
-            Reading(r["quantity"], r["value"], r["done_after_trigger_s"])
-            for r in self._table("readings")
-            if r["capture"] == index
-        ]
+        return list(self._readings.get(index, ()))
 
-    def _table(self, group: str) -> list[dict[str, Any]]:
-        g = self._file[group]
+    @functools.cached_property
+    def _readings(self) -> dict[int, list[Reading]]:
+        found: dict[int, list[Reading]] = {}
+        for r in self._table("readings"):
+            found.setdefault(r["capture"], []).append(Reading(r["quantity"], r["value"], r["done_after_trigger_s"]))
+        return found
+
+    @tells_damage
+    def host_log(self) -> dict[int, NDArray[np.int64]]:
+        """The device's log: for each capture with one, the ends of its batches by the device's clock, ns, in order."""
+        g = self.file["host_log"]
+        captures, ends_ns = g["capture"][:], g["end_ns"][:]
+        length = min(len(captures), len(ends_ns))
+        # Each run's rows were written at once.
+        starts = np.flatnonzero(np.diff(captures[:length], prepend=-1))
+        parts = zip(captures[starts].tolist(), np.split(ends_ns[:length], starts)[1:], strict=True)
+        return {int(capture): part.astype(np.int64) for capture, part in parts}
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Every start of the bench for this run: when, which instruments, which versions."""
+        return self._table("sessions")
+
+    @tells_damage
+    def preambles(self) -> dict[str, NDArray[Any]]:
+        """The preambles as columns of shape (capture, source), sources in the order of `ROLES`."""
+        g = self.file["captures"]
+        return {name: g[name][:] for name in PREAMBLE}
+
+    @tells_damage
+    def overview(self, role: str, span: tuple[int, int] | None = None, points: int = 1000) -> Overview:
+        """Look at a channel ("current", "voltage" or "markers") from one sample to another in `points` stretches.
+
+        Samples count through all captures, each as long as the longest; without `span`, all of them.
+        """
+        captures = self.file["captures"]
+        span = span or (0, captures["capture"].shape[0] * captures["sample"].shape[0])
+        return overview.look(self.file, self._scales, role, span, points, self._pool)
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(4)
+
+    @functools.cached_property
+    def _scales(self) -> dict[str, NDArray[Any]]:
+        return self.preambles()
+
+    def lab(self) -> Lab:
+        """The bench's facts as they were read; raises TraceError or ConfigError when they are lost."""
+        text = self.text("lab_yaml")
+        try:
+            return _lab_of(text)
+        except ConfigError:
+            return lab_yaml.parse(text, name=f"{self.path}:/provenance/lab_yaml")
+
+    def capture(self, index: int) -> Capture:
+        """The records of one capture as they are stored. Raises TraceError as `data` does."""
+        g, columns = self.file["captures"], self._scales
+        return Capture({role: self._record(g, columns, role, index) for role in ROLES})
+
+    def analogue_markers(self) -> AnalogueMarkers | None:
+        """How the markers are read where an analogue record stands in their place (imported runs); None: bits."""
+        settings = self.json("settings")
+        said = settings.get("analogue_markers") if isinstance(settings, dict) else None
+        if said is None:
+            return None
+        wiring = self.lab().wiring
+        return AnalogueMarkers(
+            "markers",
+            tuple(said["thresholds"]),
+            said["hysteresis"],
+            Bits(wiring.gate.digital, wiring.batch.digital),
+            said["named"],
+        )
+
+    @tells_damage
+    def _table(self, group: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        g = self.file[group]
         _, variables = schema.GROUPS[group]
         columns: dict[str, list[Any]] = {}
         for name, spec in variables.items():
-            values = g[name][:]
-            columns[name] = [schema.text_of(row) for row in values] if spec.width else values.tolist()
+            if name not in without:
+                values = g[name][:]
+                columns[name] = schema.texts_of(values) if spec.width else values.tolist()
         # A program that died may have left the last row half written.
         length = min(len(column) for column in columns.values())
         return [{name: column[k] for name, column in columns.items()} for k in range(length)]
 
-    def data(self, states: Sequence[str] = ("committed",)) -> Iterator[CaptureData]:
-        """Every capture in one of the states, with its records, one at a time.
+    def data(self, states: Sequence[str] = ("committed",), kinds: Sequence[str] | None = None) -> Iterator[CaptureData]:
+        """Every capture in one of the states (and of one of the kinds), with its records, one at a time.
 
         Raises TraceError naming the dataset and row when codes cannot be read (a checksum that fails).
         """
-        g = self._file["captures"]
-        columns = {name: g[name][:] for name in PREAMBLE}
+        g = self.file["captures"]
+        columns = self._scales
+        windows = self.windows or self.analogue_markers()
         for index, row in enumerate(self.captures()):
-            if row["state"] in states:
-                yield CaptureData(
+            if row["state"] in states and (kinds is None or row["kind"] in kinds):
+                found = CaptureData(
                     index,
                     row["kind"],
                     row["network"],
@@ -136,7 +255,13 @@ class TraceReader:
                     row["images"] if row["images"] >= 0 else None,
                     row["true_energy_j"],
                     row["true_idle_power_w"],
+                    row["start_frame"] if row["start_frame"] >= 0 else None,
+                    row["start_frame_edges"],
+                    row["device_busy_s"],
+                    row["session"],
+                    edge_s=row["edge_limit_s"] if row["edge_limit_s"] == row["edge_limit_s"] else None,
                 )
+                yield windows.apply(found) if windows is not None else found
 
     def _record(self, g: h5py.Group, columns: Mapping[str, Any], role: str, index: int) -> Record:
         fields = {name: columns[name][index, ROLES.index(role)].item() for name in PREAMBLE}
@@ -150,10 +275,16 @@ class TraceReader:
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> TraceReader:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+@functools.lru_cache(maxsize=16)
+def _lab_of(text: str) -> Lab:
+    """Files of one bench hold one text: reading it takes as long as reducing a capture or two."""
+    return lab_yaml.parse(text)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from instruments.waveform import Units
+from instruments.waveform import Codes, Units
 
 SCHEMA = 1
 ROLES = ("current", "voltage", "markers")
@@ -26,11 +26,14 @@ CODE_TYPES = {"current": "u2", "voltage": "u2", "markers": "u1"}
 LEVEL = 1
 """Level of deflate; see docs/decisions/0002-trace-compression.md."""
 
-TEXTS = ("plan", "lab_yaml", "instruments", "environment", "summary", "settings")
+LONG_TEXT = 1024
+"""Width from which a column of texts is compressed: most of it is padding."""
+
+TEXTS = ("plan", "lab_yaml", "instruments", "environment", "summary", "settings", "calibrations")
 """Texts of /provenance."""
 
-BLOBS = ("scope_setup_before", "scope_setup")
-"""Binary data of /provenance: the oscilloscope's learn string as it was found, and as it was used."""
+BLOBS = ("scope_setup_before", "scope_setup", "scope_screen")
+"""Binary data of /provenance: the oscilloscope's learn string as it was found, and as it was used; its screen."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ PREAMBLE = {
 }
 """Along (capture, source)."""
 
+CHECKSUM = {"crc32": Variable("u4", "", "CRC-32 of the record's codes, little-endian")}
+"""Along (capture, source)."""
+
 SOURCE_NAME = Variable("text8", "", "current, voltage, markers")
 """Along (source)."""
 
 CAPTURE = {
-    "kind": Variable("text8", "", "zero, idle, gain or cell"),
+    "kind": Variable("text8", "", "zero, idle, gain or cell; of a calibration zero, load or marker"),
     "state": Variable("text16", "", "committed or rejected; empty: in flight when the program ended"),
     "reason": Variable("text1024", "", "why a rejected capture is not used"),
     "cell": Variable("i4", "", "position in the cell table, -1 for zero, idle and gain"),
@@ -75,25 +81,52 @@ CAPTURE = {
     "run_id": Variable("text64", "", "name of the run that the device was told"),
     "batches": Variable("i4", "", "batches that the device logged, -1 where nothing ran"),
     "images": Variable("i4", "", "images that the device logged, -1 where nothing ran"),
-    "host_s": Variable("f8", "s", "host's monotonic clock when the acquisition was started"),
+    "session": Variable("i4", "", "row of /sessions: which start of the bench, with a zero and a gain of its own"),
+    "host_s": Variable("f8", "s", "bench's monotonic clock when the acquisition was started"),
+    "settled_s": Variable("f8", "s", "bench's monotonic clock when the capture was committed or rejected"),
     "utc_s": Variable("f8", "seconds since 1970-01-01T00:00:00Z", "time of day when the acquisition was started"),
     "window_asked_s": Variable("f8", "s", "length of record asked for"),
     "gate_rise_ns": Variable("i8", "", "device's clock, ns, just after the gate was raised"),
     "gate_fall_ns": Variable("i8", "", "device's clock, ns, just before the gate was lowered"),
     "clock_offset_s": Variable("f8", "s", "device's clock minus host's"),
     "clock_bound_s": Variable("f8", "s", "half the shortest round trip: bound of the offset"),
-    "device_facts": Variable("text4096", "", "what the device said of this run, as JSON"),
+    "clock_offset_after_s": Variable("f8", "s", "device's clock minus host's after the run: the difference is drift"),
+    "clock_bound_after_s": Variable("f8", "s", "bound of the offset after the run"),
+    "start_frame": Variable("i4", "", "run's number that the batch line told before the gate, -1 where none was sent"),
+    "start_frame_edges": Variable("i4", "", "toggles of the batch line before the gate, by the device"),
+    "device_busy_s": Variable("f8", "s", "how long before the gate's rise the device began to act: not idle"),
+    "ready_facts": Variable("text8192", "", "what the device said of the prepared network, as JSON"),
+    "device_facts": Variable("text16384", "", "what the device said of this run, as JSON"),
+    "flags": Variable("text256", "", "codes of what disturbed the device, with blanks between"),
+    "edge_limit_s": Variable(
+        "f8", "s", "by how much either end of the measured loop may be off, where no marker line told it"
+    ),
     "true_energy_j": Variable("f8", "J", "simulated bench only: true energy while the gate was high"),
     "true_idle_power_w": Variable("f8", "W", "simulated bench only: true power of the idle board"),
 }
+
+ON_DEMAND = ("ready_facts", "device_facts")
+"""Texts of /captures so long that a reader gets them row by row."""
+
+UNMEASURED = ("rejected", "refused", "out of memory")
+"""States in which a cell ends without a result; `reason` says why."""
 
 CELL = {
     "network": Variable("text128"),
     "batch": Variable("i4"),
     "repeat": Variable("i4"),
-    "state": Variable("text16", "", "planned, prepared, armed, running, fetched, committed or rejected"),
-    "reason": Variable("text1024", "", "why a rejected cell has no result"),
+    "state": Variable(
+        "text16", "", "from planned to fetched; at the end committed, rejected, refused or out of memory"
+    ),
+    "reason": Variable("text1024", "", "why a cell has no result"),
     "capture": Variable("i4", "", "row of its capture, -1 without one"),
+    "ended_s": Variable("f8", "s", "bench's monotonic clock when the cell got its last state"),
+}
+
+SESSION = {
+    "began_utc_s": Variable("f8", "seconds since 1970-01-01T00:00:00Z", "when the bench was opened"),
+    "instruments": Variable("text4096", "", "identities and resources, as JSON"),
+    "environment": Variable("text4096", "", "versions of programs, as JSON"),
 }
 
 HOST_LOG = {
@@ -114,6 +147,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Variable]]] = {
     "captures": ("capture", CAPTURE),
     "host_log": ("event", HOST_LOG),
     "readings": ("reading", READINGS),
+    "sessions": ("session", SESSION),
 }
 """Group -> the dimension along which it grows, and its variables."""
 
@@ -130,6 +164,7 @@ class CaptureRow:
     run_id: str = ""
     batches: int = -1
     images: int = -1
+    session: int = 0
     host_s: float = math.nan
     utc_s: float = math.nan
     window_asked_s: float = math.nan
@@ -137,7 +172,15 @@ class CaptureRow:
     gate_fall_ns: int = 0
     clock_offset_s: float = math.nan
     clock_bound_s: float = math.nan
+    clock_offset_after_s: float = math.nan
+    clock_bound_after_s: float = math.nan
+    start_frame: int = -1
+    start_frame_edges: int = 0
+    device_busy_s: float = 0.0
+    ready_facts: str = ""
     device_facts: str = ""
+    flags: str = ""
+    edge_limit_s: float = math.nan
     true_energy_j: float = math.nan
     true_idle_power_w: float = math.nan
     batch_end_ns: Sequence[int] = field(default_factory=tuple)
@@ -186,6 +229,8 @@ def variable(
         maxshape=(limit, *wide),
         dtype="S1" if spec.width else spec.kind,
         chunks=(limit or max(rows, min(length, 64)), *wide),
+        compression="gzip" if spec.width >= LONG_TEXT else None,
+        compression_opts=LEVEL if spec.width >= LONG_TEXT else None,
         fletcher32=True,
     )
     if spec.width:
@@ -200,6 +245,11 @@ def variable(
     return dataset
 
 
+def stored(role: str, codes: Codes) -> NDArray[Any]:
+    """Give codes in the type, and byte order, in which those of a role are stored."""
+    return np.ascontiguousarray(codes, dtype=np.dtype(CODE_TYPES[role]).newbyteorder("<"))
+
+
 def characters(text: str, width: int) -> NDArray[np.bytes_]:
     """Turn a text into (width,) characters, cut at a whole one where it is too long."""
     raw = text.encode("utf-8")
@@ -211,3 +261,9 @@ def characters(text: str, width: int) -> NDArray[np.bytes_]:
 def text_of(row: NDArray[Any]) -> str:
     """Turn characters back into a text."""
     return row.tobytes().rstrip(b"\0").decode("utf-8", "replace")
+
+
+def texts_of(rows: NDArray[Any]) -> list[str]:
+    """Turn rows of characters, (n, width), back into texts."""
+    whole = np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel()
+    return [raw.decode("utf-8", "replace") for raw in whole.tolist()]

@@ -6,6 +6,7 @@ and flushed last: a row without a state is what was in flight.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import zlib
@@ -20,13 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.plan import Plan
-from experiments.traces import schema
-from experiments.traces.schema import CAPTURE, PREAMBLE, ROLES, CaptureRow, Reading
+from experiments.traces import overview, schema
+from experiments.traces.damage import damage_told
+from experiments.traces.reader import TraceReader
+from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES, CaptureRow, Reading
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Record
 
 RESERVE_BYTES = 2 * 2**20
 """Kept free beyond what a capture may take, for the journal and the file's own tables."""
+
+UNFINISHED = ".unfinished"
+"""Ending of a file that is still being laid out."""
+
+_UNSET = {"settled_s": math.nan}
+"""What stands in a column until the capture is settled, where it is no text."""
 
 _ChunkJob = tuple[h5py.Dataset, tuple[int, int], "Future[bytes]"]
 
@@ -38,6 +47,7 @@ class TraceWriter:
         self.path, self._file = path, file
         self._columns: dict[str, dict[str, _Column]] = {}
         self._codes: dict[str, h5py.Dataset] = {}
+        self._levels: dict[int, h5py.Dataset] = {}
         self._pool = ThreadPoolExecutor(2)
 
     @classmethod
@@ -50,8 +60,11 @@ class TraceWriter:
         the usual length of a record. Raises TraceError when the file exists already or cannot be created.
         """
         path = Path(path)
+        if path.exists():
+            raise TraceError(f"{path}: there is a trace file already: name another folder")
+        unfinished = path.with_name(path.name + UNFINISHED)
         try:
-            file = h5py.File(path, "x")
+            file = h5py.File(unfinished, "w")
         except (OSError, ValueError) as error:
             raise TraceError(f"{path}: a new trace file cannot be created here ({error})") from error
         writer = cls(path, file)
@@ -59,10 +72,60 @@ class TraceWriter:
             writer._lay_out(plan, source, points)
             for name, text in {"plan": plan.to_json(), **texts}.items():
                 writer.text(name, text)
+            # Under its own name only once it opens: a file that was killed while it was laid out holds nothing.
+            os.rename(unfinished, path)
+        except BaseException:
+            writer.close()
+            unfinished.unlink(missing_ok=True)
+            raise
+        return writer
+
+    @classmethod
+    def resume(cls, path: str | Path) -> TraceWriter:
+        """Open a run that ended early, to go on with it; what it holds is not touched.
+
+        Raises TraceError when it is no trace file, another program is writing it, or it cannot be written.
+        """
+        path = Path(path)
+        with TraceReader(path) as reader:
+            if reader.schema != schema.SCHEMA:
+                raise TraceError(f"{path}: has schema {reader.schema}; only {schema.SCHEMA} can be gone on with")
+        try:
+            file = h5py.File(path, "r+")
+        except OSError as error:
+            why = "another program is writing or reading it" if "lock" in str(error) else str(error)
+            raise TraceError(f"{path}: cannot be gone on with: {why}") from error
+        writer = cls(path, file)
+        try:
+            with damage_told(path):
+                writer._take_up()
         except BaseException:
             writer.close()
             raise
         return writer
+
+    def _take_up(self) -> None:
+        """Find every variable, and make the columns of each group as long as one another.
+
+        A program that was killed while it added a row has lengthened some of them only. Captures keep such a row: its
+        state is empty, and that says that it was in flight; rows of the other tables are dropped.
+        """
+        g = self._file["captures"]
+        self._codes = {role: g[f"{role}_codes"] for role in ROLES}
+        self._levels = {block: self._file["overview"][overview.name_of(block)] for block in overview.BLOCKS}
+        for group, (along, variables) in schema.GROUPS.items():
+            names = [along, *variables, *((*PREAMBLE, *CHECKSUM) if group == "captures" else ())]
+            self._columns[group] = {name: _Column(self._file[group][name]) for name in names}
+            if group == "cells":
+                continue
+            lengths = [column.dataset.shape[0] for column in self._columns[group].values()]
+            length = max(lengths) if group == "captures" else min(lengths)
+            for column in self._columns[group].values():
+                if column.dataset.shape[0] != length:
+                    column.dataset.resize(length, axis=0)
+            self._columns[group][along].dataset[:] = np.arange(length)
+        self._file.attrs.modify("complete", np.int32(0))
+        self._file.flush()
 
     def _lay_out(self, plan: Plan, source: str, points: int) -> None:
         f = self._file
@@ -89,9 +152,10 @@ class TraceWriter:
             if group == "captures":
                 made |= self._lay_out_records(g, points)
             self._columns[group] = {name: _Column(dataset) for name, dataset in made.items()}
+        self._levels = overview.lay_out(f, points)
         for cell in plan.cells:
             row = {"network": cell.network, "batch": cell.batch, "repeat": cell.repeat, "state": "planned"}
-            self._set("cells", cell.position, {**row, "capture": -1})
+            self._set("cells", cell.position, {**row, "capture": -1, "ended_s": math.nan})
         f.flush()
 
     def _lay_out_records(self, g: h5py.Group, points: int) -> dict[str, h5py.Dataset]:
@@ -115,7 +179,8 @@ class TraceWriter:
             dataset.dims[0].attach_scale(g["capture"])
             dataset.dims[1].attach_scale(sample)
             self._codes[role] = dataset
-        return {name: schema.variable(g, "capture", name, spec, across="source") for name, spec in PREAMBLE.items()}
+        along = {**PREAMBLE, **CHECKSUM}
+        return {name: schema.variable(g, "capture", name, spec, across="source") for name, spec in along.items()}
 
     def add(self, row: CaptureRow, capture: Capture, sources: Mapping[str, str]) -> int:
         """Store one capture's codes and facts, flushed, its state still empty; returns its index.
@@ -127,14 +192,16 @@ class TraceWriter:
         index = int(columns["capture"].dataset.shape[0])
         records = {role: capture.records[sources[role]] for role in ROLES}
         jobs = self._compress(index, records)
-        values: dict[str, Any] = {name: getattr(row, name, "") for name in CAPTURE}
+        values: dict[str, Any] = {name: getattr(row, name, _UNSET.get(name, "")) for name in CAPTURE}
         values |= {name: [getattr(records[r].preamble, name) for r in ROLES] for name in PREAMBLE}
+        values["crc32"] = [zlib.crc32(schema.stored(r, records[r].codes).data) for r in ROLES]
         for name, value in {**values, "capture": index}.items():
             columns[name].append(index, value)
         ends = np.asarray(row.batch_end_ns, dtype=np.int64)
         if ends.size:
             capture_column = np.full(ends.size, index)
             self._rows("host_log", {"capture": capture_column, "batch_index": np.arange(ends.size), "end_ns": ends})
+        self._summarise(index, records)
         for dataset, place, job in jobs:
             dataset.id.write_direct_chunk(place, job.result())
         self._file.flush()
@@ -168,9 +235,18 @@ class TraceWriter:
             dataset.id.set_extent((index + 1, longest))
             size = dataset.chunks[1]
             for at in range(0, len(record.codes), size):
-                piece = record.codes[at : at + size].astype(dataset.dtype)
+                piece = schema.stored(role, record.codes[at : at + size])
                 jobs.append((dataset, (index, at), self._pool.submit(_chunk, piece, size)))
         return jobs
+
+    def _summarise(self, index: int, records: Mapping[str, Record]) -> None:
+        """Add a capture's row to each level of the overview."""
+        for block, dataset in self._levels.items():
+            parts = [overview.summarise(records[r].codes, block, bits=r == "markers") for r in ROLES]
+            longest = max(int(dataset.shape[3]), *(part.shape[1] for part in parts))
+            dataset.id.set_extent((index + 1, *dataset.shape[1:3], longest))
+            for k, part in enumerate(parts):
+                dataset[index, k, :, : part.shape[1]] = part
 
     def _rows(self, group: str, columns: Mapping[str, Any]) -> None:
         """Add rows to a group that grows; every column is of one length."""
@@ -198,17 +274,29 @@ class TraceWriter:
                 },
             )
 
-    def settle(self, index: int, reason: str = "") -> None:
-        """Commit a capture, or reject it when a reason is given; flushed."""
+    def session(self, began_utc_s: float, instruments: str, environment: str) -> int:
+        """Note that the bench was opened (texts as JSON); gives the session's number. Flushed."""
+        number = int(self._columns["sessions"]["session"].dataset.shape[0])
+        self._rows(
+            "sessions", {"began_utc_s": [began_utc_s], "instruments": [instruments], "environment": [environment]}
+        )
+        self._file.flush()
+        return number
+
+    def settle(self, index: int, reason: str = "", at_s: float = math.nan) -> None:
+        """Commit a capture, or reject it when a reason is given, at a time of the bench's clock; flushed."""
+        self._set("captures", index, {"settled_s": at_s})
         if reason:
             self._set("captures", index, {"reason": reason})
             self._file.flush()
         self._set("captures", index, {"state": "rejected" if reason else "committed"})
         self._file.flush()
 
-    def cell(self, position: int, state: str, reason: str = "", capture: int = -1) -> None:
-        """Move a cell of the journal to its next state; flushed."""
+    def cell(self, position: int, state: str, reason: str = "", capture: int = -1, *, at_s: float = math.nan) -> None:
+        """Move a cell of the journal to its next state, at a time of the bench's clock; flushed."""
         values: dict[str, Any] = {"reason": reason} if reason else {}
+        if not math.isnan(at_s):
+            values["ended_s"] = at_s
         if capture >= 0:
             values["capture"] = capture
         self._set("cells", position, {**values, "state": state})

@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from experiments import dut_host
+from experiments import networks
 from instruments import dut_protocol
 from instruments.dut import Done, Dut, DutRefusedError
+from instruments.dut_protocol import Mode
 from instruments.errors import DutError
 from instruments.marker_line import BATCH_BIT, GATE_BIT, WORK_BIT, RingReader, create_ring
 
@@ -96,8 +96,8 @@ def test_the_ring_shows_what_the_log_says(dut: Dut, ring: RingReader) -> None:
         assert stamp <= times[1 + index]  # the stamp is just before its edge
         assert times[1 + index] <= (*done.batch_ns[1:], fall_before)[index]
     assert all(seconds >= 0.002 for seconds in done.batch_times_s)
-    assert done.run_s == pytest.approx(sum(done.batch_times_s), abs=0.01)
-    assert done.facts["usage"]["user_s"] > 0.5 * done.run_s
+    assert done.run_s == pytest.approx(sum(done.batch_times_s), abs=0.1)
+    assert 0 < done.facts["usage"]["user_s"] < 1.1 * done.run_s + 0.02
 
 
 def test_runs_can_be_repeated_and_the_batch_line_goes_on_where_it_was(dut: Dut, ring: RingReader) -> None:
@@ -119,9 +119,9 @@ def test_runs_can_be_repeated_and_the_batch_line_goes_on_where_it_was(dut: Dut, 
 
 def test_the_number_of_batches_fills_the_run(dut: Dut) -> None:
     ready = dut.prepare("busy:4", 1, run_s=0.2)
-    assert 40 <= ready.batches <= 50
-    assert ready.batch_time_s == pytest.approx(0.004, rel=0.2)
-    assert 0.2 <= ready.warmup_s < 1.0
+    assert ready.batches == int(0.2 / ready.batch_time_s)
+    assert 0.004 <= ready.batch_time_s < 0.1  # longer than asked for on a machine that others use
+    assert 0.2 <= ready.warmup_s < 3.5
     assert dut.prepare("busy:30", 1, run_s=0.01).batches == 1
 
 
@@ -141,10 +141,9 @@ def test_a_network_in_torch(dut: Dut, ring: RingReader) -> None:
     done = dut.wait_done(30)
     assert len(ring.read_new()) == done.batches + 2
     assert done.images == 2 * done.batches
-    memory = done.facts["memory"]
-    assert memory["cached_models_bytes"] == 4 * 11_689_512
-    if memory["peak_reset"]:
-        assert memory["process_rss_peak_bytes"] > memory["process_rss_baseline_bytes"] + memory["cached_models_bytes"]
+    assert done.facts["memory"]["process_peak_rss"] > 4 * 11_689_512
+    assert ready.size == networks.size("ResNet-18")
+    assert (ready.mode, ready.weights, ready.facts["input"]) == (Mode(), "random", [3, 224, 224])
 
     assert dut.prepare("ResNet-18", 1, warmup_s=0.3).facts["cached"] is True
     with pytest.raises(DutRefusedError, match=r"CUDA|cuda") as refusal:
@@ -173,6 +172,15 @@ def test_a_network_in_torch(dut: Dut, ring: RingReader) -> None:
         ({"threads": 100_000}, "bad_request", "threads"),
         ({"warmup_s": -1}, "bad_request", "warmup_s"),
         ({"device": "tpu"}, "bad_request", "not auto, cpu or cuda"),
+        ({"mode": Mode("fp8")}, "bad_request", "dtype 'fp8' is none of fp32, fp16, bf16, int8"),
+        ({"mode": Mode("fp16")}, "bad_request", "busy:1 takes no mode"),
+        ({"weights": "w.pth"}, "bad_request", "busy:1 takes no --weights"),
+        ({"device": "cuda"}, "bad_request", "busy:1 runs on the CPU only"),
+        (
+            {"network": "AlexNet", "mode": Mode(cuda_graphs=True), "device": "cpu"},
+            "bad_request",
+            "AlexNet cannot run in mode fp32 cuda_graphs: CUDA graphs need a CUDA device, and this is cpu",
+        ),
     ],
 )
 def test_senseless_requests_are_refused_and_the_agent_lives_on(
@@ -219,7 +227,7 @@ def test_no_memory_in_the_middle_of_a_network_is_one_too() -> None:
         with pytest.raises(DutRefusedError, match=r"allocate|memory") as refusal:
             dut.prepare("AlexNet", 32, warmup_s=0)
         assert refusal.value.code == "out_of_memory"
-        assert dut.prepare("busy:1", 1, warmup_s=0).batches > 1000
+        assert dut.prepare("busy:1", 1, warmup_s=0).batches > 100
 
 
 def test_a_network_that_fails_is_told_with_its_reason() -> None:
@@ -337,7 +345,7 @@ def test_a_wait_that_is_too_short_breaks_the_conversation(dut: Dut) -> None:
 
 def test_another_version_is_refused() -> None:
     other = "from instruments import dut_protocol\ndut_protocol.VERSION = 99\nsys.exit(dut_agent.main([]))"
-    with pytest.raises(DutError, match="speaks protocol version 99 and this bench 1"):
+    with pytest.raises(DutError, match="speaks protocol version 99 and this bench 2"):
         Dut.start(_script(other), ENV)
 
 
@@ -373,6 +381,8 @@ _PREPARE = {
     "threads": 0,
     "warmup_s": 0,
     "device": "auto",
+    "mode": Mode().as_json(),
+    "weights": "random",
 }
 
 
@@ -408,7 +418,7 @@ def test_the_gate_is_low_whatever_ends_the_agent(
     with _raw_agent(tmp_path / "ring") as process:
         _say(
             process,
-            {"type": "hello", "version": 1},
+            {"type": "hello", "version": dut_protocol.VERSION},
             _PREPARE,
             {"type": "go", "run_id": "r", "batches": 4, "limit_s": 60},
         )
@@ -422,6 +432,16 @@ def test_the_gate_is_low_whatever_ends_the_agent(
     assert _last_lines(ring) == 0
 
 
+def test_what_is_slow_to_take_down_does_not_keep_the_agent(caplog: pytest.LogCaptureFixture) -> None:
+    slow = "import atexit, runpy, time\natexit.register(time.sleep, 60)\nsys.argv = ['agent', '--marker', 'none']\n"
+    with Dut.start(_script(slow + "runpy.run_module('experiments.dut_agent', run_name='__main__')"), ENV) as dut:
+        _busy(dut)
+        began_s = time.monotonic()
+        dut.close(grace_s=20.0)
+        assert time.monotonic() - began_s < 20.0
+    assert caplog.text == ""
+
+
 def test_corrupt_and_misplaced_messages_are_answered_and_survived(tmp_path: Path) -> None:
     with _raw_agent(tmp_path / "ring") as process:
         assert process.stdin is not None
@@ -430,7 +450,7 @@ def test_corrupt_and_misplaced_messages_are_answered_and_survived(tmp_path: Path
         process.stdin.write(b"hello??\n")  # one complaint is enough
         _say(process, {"type": "boo"})
         assert "does not say 'boo'" in str(_hear(process, 1)[0]["reason"])
-        broken = bytearray(dut_protocol.encode({"type": "hello", "version": 1}))
+        broken = bytearray(dut_protocol.encode({"type": "hello", "version": dut_protocol.VERSION}))
         broken[-2] ^= 1
         process.stdin.write(bytes(broken))
         assert "check sum" in str(_hear(process, 1)[0]["reason"])
@@ -438,7 +458,12 @@ def test_corrupt_and_misplaced_messages_are_answered_and_survived(tmp_path: Path
         reasons = [str(message["reason"]) for message in _hear(process, 2)]
         assert "in state 'new'" in reasons[0]
         assert "clock.n is 'x'" in reasons[1]
-        _say(process, {"type": "hello", "version": 1}, {**_PREPARE, "batch": True}, {**_PREPARE, "run_s": 10**400})
+        _say(
+            process,
+            {"type": "hello", "version": dut_protocol.VERSION},
+            {**_PREPARE, "batch": True},
+            {**_PREPARE, "run_s": 10**400},
+        )
         hello, wrong_type, too_large = _hear(process, 3)
         assert hello["type"] == "hello"
         assert "prepare.batch is True" in str(wrong_type["reason"])
@@ -477,20 +502,3 @@ def test_a_log_that_cannot_be_that_run_is_refused(change: str, said: str) -> Non
         with pytest.raises(DutError, match=said):
             _busy(dut, 1, batches=5)
         assert not dut.alive
-
-
-def test_the_agent_runs_from_one_zip_file(tmp_path: Path) -> None:
-    archive = tmp_path / "agent.zip"
-    with zipfile.ZipFile(archive, "w") as bundle:
-        for package, names in dut_host.SOURCES:
-            folder = package.replace(".", "/")
-            for name in {*names, "__init__.py"}:
-                bundle.write(ROOT / folder / name, f"{folder}/{name}")
-    code = (
-        f"import sys; sys.path.insert(0, {str(archive)!r}); from experiments import dut_agent\n"
-        "assert 'agent.zip' in dut_agent.__file__\n"
-        "sys.exit(dut_agent.main([]))"
-    )
-    with Dut.start([sys.executable, "-P", "-c", code]) as dut:
-        assert dut.hello().agent_sha256 == dut_host.sources_sha256()
-        assert _busy(dut).batches == 20

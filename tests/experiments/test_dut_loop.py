@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import dut_host, dut_loop, networks
-from experiments.dut_runner import RefusedError, Workshop, is_out_of_memory
+from experiments.dut_runner import Order, RefusedError, Runner, Workshop, is_out_of_memory
+from experiments.networks import specs
+from instruments.dut_protocol import Mode
 
 
 class Clock:
@@ -39,6 +41,8 @@ def test_steady_batches_settle_soon(batch_s: float) -> None:
     assert warm["batch_time_s"] == pytest.approx(batch_s)
     assert warm["first_batch_s"] == pytest.approx(1.4 * batch_s)
     assert warm["warmup_s"] <= max(0.35, 4.4 * batch_s)
+    assert warm["warmup_batch_s"] == pytest.approx([batch_s] * len(warm["warmup_batch_s"]))
+    assert 2 <= len(warm["warmup_batch_s"]) <= 64
 
 
 def test_batches_that_quicken_are_waited_for() -> None:
@@ -48,13 +52,32 @@ def test_batches_that_quicken_are_waited_for() -> None:
     assert warm["batch_time_s"] == pytest.approx(0.01, rel=0.1)
 
 
+def test_what_runs_the_first_batch_runs_it_alone() -> None:
+    clock, first = Clock(lambda index: 0.1), []
+    dut_loop.warm_up(clock.run, 60, clock.read_ns, first=lambda: first.append(clock.batches) or clock.run())
+    assert first == [0]
+
+
+def test_times_that_never_hold_still_are_told_as_they_are() -> None:
+    warm = Clock(lambda index: 0.05 * 1.2**index).warm_up(10)
+    assert not warm["settled"]
+    assert warm["warmup_batch_s"] == pytest.approx([0.05 * 1.2**k for k in range(1, warm["warmup_batches"])])
+
+
+def test_long_batches_get_the_three_that_they_need() -> None:
+    warm = Clock(lambda index: 4.0 if index else 5.0).warm_up(5.0)
+    assert warm["settled"]
+    assert (warm["warmup_batches"], warm["warmup_s"]) == (3, pytest.approx(13.0))
+    assert Clock(lambda index: 8.0).warm_up(5.0)["warmup_batches"] == 1
+
+
 @given(batch_s=st.floats(1e-5, 3), limit_s=st.floats(0, 3), drift=st.floats(0.8, 1.2))
 def test_the_limit_is_kept_but_for_the_first_batch(batch_s: float, limit_s: float, drift: float) -> None:
     clock = Clock(lambda index: max(1e-5, min(3.0, batch_s * drift ** min(index, 20))))
     warm = clock.warm_up(limit_s)
     assert warm["warmup_batches"] == clock.batches >= 1
     longest = 3.0 if drift > 1 else batch_s
-    assert clock.batches == 1 or warm["warmup_s"] <= limit_s + longest
+    assert clock.batches == 1 or warm["warmup_s"] <= (limit_s if clock.batches > 3 else 3 * limit_s) + longest
     assert warm["batch_time_s"] > 0
 
 
@@ -132,10 +155,15 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Loads]:
     torch.set_num_threads(threads)
 
 
+def _make(workshop: Workshop, name: str, batch: int = 1, seed: int = 0) -> Runner:
+    """Have a network made ready on the processor."""
+    return workshop.make(Order(specs.parse(name), batch, seed, 1, "cpu", Mode(), "random"), "cpu")
+
+
 def test_the_least_recently_used_network_goes_first(loads: _Loads) -> None:
     workshop = Workshop(cache_bytes=2 * 4 * (3 * 227**2 + 1))
     for name in ("AlexNet", "ENet", "alexnet", "VGG-16", "AlexNet", "ENet"):
-        workshop.make(name, 1, 0, 0, "cpu")
+        _make(workshop, name)
     assert loads.names == ["AlexNet", "ENet", "VGG-16", "ENet"]
     workshop.forget()
     assert workshop.cached_bytes() == 0
@@ -143,13 +171,15 @@ def test_the_least_recently_used_network_goes_first(loads: _Loads) -> None:
 
 def test_another_seed_is_another_network(loads: _Loads) -> None:
     workshop = Workshop()
-    assert not workshop.make("ENet", 1, 0, 1, "cpu")[1]
-    assert not workshop.make("ENet", 1, 1, 1, "cpu")[1]
-    assert workshop.make("ENet", 8, 0, 1, "cpu")[1]
+    for batch, seed in ((1, 0), (1, 1), (8, 0)):
+        runner = _make(workshop, "ENet", batch, seed)
+        assert runner.weights_bytes == 4 * (3 * 224**2 + 1)
+    assert loads.names == ["ENet", "ENet"]
+    assert workshop.cached_bytes() == 2 * runner.weights_bytes
 
 
 def test_inputs_follow_the_seed(loads: _Loads) -> None:
-    runners = [Workshop().make("ENet", 2, seed, 1, "cpu")[0] for seed in (5, 5, 6)]
+    runners = [_make(Workshop(), "ENet", 2, seed) for seed in (5, 5, 6)]
     for runner in runners:
         with runner.session():
             runner.run()
@@ -158,7 +188,7 @@ def test_inputs_follow_the_seed(loads: _Loads) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused(loads: _Loads) -> None:
-    runner, _ = Workshop().make("ENet", 1, 0, 1, "cpu")
+    runner = _make(Workshop(), "ENet")
     runner._input.fill_(float("nan"))  # type: ignore[attr-defined]
     runner.run()
     with pytest.raises(RefusedError, match="not finite"):
@@ -168,7 +198,7 @@ def test_numbers_that_are_not_finite_are_refused(loads: _Loads) -> None:
 def test_without_torch_the_refusal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(RefusedError, match="torch cannot be imported on the DUT"):
-        Workshop().device("AlexNet", "auto")
+        Workshop().device(Order(specs.parse("AlexNet"), 1, 0, 1, "auto", Mode(), "random"))
 
 
 def test_running_out_of_memory_is_known_by_its_words() -> None:
@@ -183,10 +213,9 @@ def test_running_out_of_memory_is_known_by_its_words() -> None:
 
 
 def test_facts_that_cannot_be_read_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dut_host, "_read", lambda path: None)
+    monkeypatch.setattr(dut_host, "read_text", lambda path: None)
     assert dut_host.rss_bytes() is None
     assert dut_host.identity()["cpu"] is None
-    assert dut_host.condition()["load_1min"] is None
 
 
 def test_the_peak_is_reset_where_the_kernel_lets_us() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import lab_file, rows, run
+from tests.sweeps import rows, run
+from tests.sweeps import virtual_lab_file as lab_file
 
 WORLD = "simulation:\n"
 
@@ -36,7 +37,6 @@ WORLD = "simulation:\n"
                 ("ovp_v: 13.5", "ovp_v: 21.0"),
                 ("voltage_v: 13.0", "voltage_v: 20.0"),
                 ("low_v: -2.0, high_v: 14.0", "low_v: -2.0, high_v: 30.0"),
-                (WORLD, WORLD + "  world: {idle_a: 0.068, active_a: 0.69, launch_a: 0.5}\n"),
             ],
             0.016,
             id="19 V, the paper's currents",

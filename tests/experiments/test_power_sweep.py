@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 
 from experiments.reduction import COLUMNS, TRUTH_COLUMN
 from experiments.traces import TraceReader
-from tests.sweeps import QUICK, rows, run
+from tests.sweeps import QUICK, lab_file, rows, run, virtual_lab_file
 
-OUTPUTS = ("trace.h5", "results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html")
+OUTPUTS = ("trace.h5", "results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html", "scope_screen.png",
+           "budgets.json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,34 @@ def test_a_sweep_writes_everything_and_ends_well(sweep: tuple[Path, subprocess.C
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_budgets_are_printed_and_stored(sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    out, _ = sweep
+    done = run("experiments.replay", out / "trace.h5", "--out", tmp_path / "again", "--budget")
+    assert done.returncode == 0, done.stderr
+    assert "current gain, reference" in done.stdout
+    assert "first order" in done.stdout
+    live, again = (json.loads((folder / "budgets.json").read_text()) for folder in (out, tmp_path / "again"))
+    assert [b | {"source": ""} for b in live] == [b | {"source": ""} for b in again]
+    table = {(r["network"], int(r["batch"])): r for r in rows(out / "results.csv")}
+    assert len(live) == 6 * len(table)
+    for b in live:
+        row, quantity = table[b["network"], b["batch"]], b["quantity"]
+        assert float(row[quantity]) == pytest.approx(b["value"], rel=1e-6)
+        assert float(row[f"{quantity}_u"]) == pytest.approx(b["expanded_u"], rel=1e-6)
+        assert sum(c["u"] ** 2 for c in b["components"]) == pytest.approx(b["u"] ** 2, rel=1e-9)
+        assert sum(c["share"] for c in b["components"]) == pytest.approx(1.0)
+
+
 def test_the_columns_stand(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, _ = sweep
     header = (out / "results.csv").read_text().splitlines()[0]
     assert header == (
         "network,batch,repeats,time_per_image_s,power_w,idle_power_w,net_power_w,energy_per_image_j,"
         "net_energy_per_image_j,source,time_per_image_s_u,power_w_u,idle_power_w_u,net_power_w_u,"
-        "energy_per_image_j_u,net_energy_per_image_j_u,coverage_probability,true_energy_per_image_j"
+        "energy_per_image_j_u,net_energy_per_image_j_u,coverage_probability,"
+        "device_time_per_image_s,device_time_difference_s,batch_p50_s,batch_p95_s,batch_p99_s,batch_cv,"
+        "peak_memory_bytes,peak_memory_kind,parameters,macs,operations,operations_per_s,top1,top1_source,"
+        "device,dtype,mode,outcome,flags,true_energy_per_image_j"
     )
     assert header == ",".join((*COLUMNS, TRUTH_COLUMN))
     table = rows(out / "results.csv")
@@ -68,6 +91,26 @@ def test_the_columns_stand(sweep: tuple[Path, subprocess.CompletedProcess[str]])
     assert {r["source"] for r in table} == {"simulated"}
     assert {r["repeats"] for r in table} == {"2"}
     assert {r["coverage_probability"] for r in table} == {"0.95"}
+
+
+def test_rows_say_what_ran_and_how_large_it_is(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = sweep
+    alexnet, load = ([r for r in rows(out / "results.csv") if r["network"] == name] for name in ("AlexNet", "busy:3"))
+    for row in alexnet:
+        assert int(row["parameters"]) == 60_965_224
+        assert int(row["operations"]) == 2 * int(row["macs"]) == 2 * 724_406_816
+        speed = int(row["operations"]) / float(row["time_per_image_s"])
+        assert float(row["operations_per_s"]) == pytest.approx(speed, rel=1e-6)
+        assert (row["top1"], row["top1_source"].split()[0]) == ("54.61", "cited:")
+        assert (row["dtype"], row["mode"]) == ("fp32", "default")
+        if row["device"] == "cpu":
+            assert row["peak_memory_kind"] == "process_peak_rss"
+            assert int(row["peak_memory_bytes"]) > 4 * 60_965_224
+    for row in load:  # of which nothing is known but that it ran
+        assert {row[name] for name in ("parameters", "macs", "operations", "operations_per_s", "top1")} == {""}
+        assert (row["device"], row["dtype"], row["mode"]) == ("cpu", "", "")
+        assert 3e-3 <= float(row["batch_p50_s"]) <= float(row["batch_p95_s"]) <= float(row["batch_p99_s"])
+    assert {row["outcome"] for row in alexnet + load} == {"measured"}
 
 
 def test_time_by_the_markers_is_the_time_that_the_device_logged(
@@ -125,11 +168,16 @@ def test_the_trace_holds_what_is_needed(sweep: tuple[Path, subprocess.CompletedP
 
 
 def test_energy_agrees_with_the_truth_over_five_seeds(tmp_path: Path) -> None:
+    """One seed with a real loop, four with a board in virtual time."""
     held, errors = [], []
     for seed in range(5):
         out = tmp_path / str(seed)
+        out.mkdir()
+        lab = (lab_file if seed == 0 else virtual_lab_file)(out)
         done = run(
             "experiments.power_sweep",
+            "--lab",
+            lab,
             "--networks",
             "busy:2,busy:7",
             "--batches",
@@ -183,6 +231,8 @@ def test_the_order_is_random_and_stored(sweep: tuple[Path, subprocess.CompletedP
 def test_a_batch_longer_than_the_window_gets_a_longer_record(tmp_path: Path) -> None:
     done = run(
         "experiments.power_sweep",
+        "--lab",
+        virtual_lab_file(tmp_path),
         "--networks",
         "busy:700",
         "--batches",
@@ -200,7 +250,7 @@ def test_a_batch_longer_than_the_window_gets_a_longer_record(tmp_path: Path) -> 
         assert cell.batches == 1
         assert cell.capture.duration_s > 0.7
     (row,) = rows(tmp_path / "run" / "results.csv")
-    assert 0.7 <= float(row["time_per_image_s"]) < 0.9
+    assert float(row["time_per_image_s"]) == pytest.approx(0.7, rel=0.05)
 
 
 def test_a_run_is_never_written_over(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

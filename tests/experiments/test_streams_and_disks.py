@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import QUICK, ROOT, lab_file, output_is_on, rows, run, served_bench
+from tests.sweeps import QUICK as QUICK_PLAN
+from tests.sweeps import ROOT, lab_file, output_is_on, rows, run, served_bench
+
+QUICK = [*QUICK_PLAN, "--lab", str(ROOT / "docs/benches/simulated-tx1.yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_a_disk_that_fills_costs_only_what_does_not_fit(tmp_path: Path, kilobyte
 
 def test_a_rejection_is_told_even_when_quiet(tmp_path: Path) -> None:
     lab = lab_file(tmp_path, ('"-m", "experiments.dut_agent"', '"-c", "import sys; sys.exit(\'no board\')"'))
-    done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", tmp_path / "run", "--quiet")
+    done = run("experiments.power_sweep", *QUICK_PLAN, "--lab", lab, "--out", tmp_path / "run", "--quiet")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "rejected: busy:4 batch 2 repeat 1: the device does not start" in done.stderr

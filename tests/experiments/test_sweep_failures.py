@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import QUICK, lab_file, rows, run
+from tests.sweeps import QUICK, agent_with, lab_file, rows, run
 
 # --- bad input --------------------------------------------------------------------------------------
 
@@ -75,11 +75,9 @@ def test_an_instrument_that_does_not_answer_is_named(tmp_path: Path) -> None:
 
 def agent_that(folder: Path, deed: str) -> tuple[str, str]:
     """A change of the lab file: an agent that does a deed in its third measured loop."""
-    script = folder / "agent.py"
-    script.write_text(
-        "import os, signal, sys, time\n"
-        "from experiments import dut_agent, dut_loop\n"
-        f"count = {str(folder / 'count')!r}\n"
+    return agent_with(
+        folder,
+        "count = os.path.join(folder, 'count')\n"
         "real = dut_loop.run_measured\n"
         "def run_measured(run, gate, toggle, log, limit_s, *rest):\n"
         "    n = os.path.getsize(count) if os.path.exists(count) else 0\n"
@@ -87,13 +85,7 @@ def agent_that(folder: Path, deed: str) -> tuple[str, str]:
         "    if n == 2:\n"
         f"        {deed}\n"
         "    return real(run, gate, toggle, log, limit_s, *rest)\n"
-        "dut_loop.run_measured = run_measured\n"
-        "sys.exit(dut_agent.main(sys.argv[1:]))\n"
-    )
-    return (
-        '"-m", "experiments.dut_agent"',
-        f'"-c", "import runpy, sys; sys.path.insert(0, sys.argv[1]); '
-        f'sys.argv = sys.argv[1:]; runpy.run_path({str(script)!r}, run_name=\'__main__\')", "."',
+        "dut_loop.run_measured = run_measured\n",
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from experiments.plan import make_plan
 from experiments.traces import CaptureRow, Reading, TraceReader, TraceWriter, check_writable
+from experiments.traces.checking import check
 from instruments.errors import TraceError
 from tests.worlds import Bench
 
@@ -139,7 +140,7 @@ def test_ncdump_reads_it(tmp_path: Path, bench: Bench) -> None:
 def test_a_file_is_never_overwritten(tmp_path: Path, bench: Bench) -> None:
     write(tmp_path / "t.h5", bench, cells=1)
     before = (tmp_path / "t.h5").read_bytes()
-    with pytest.raises(TraceError, match="cannot be created"):
+    with pytest.raises(TraceError, match="already"):
         TraceWriter.create(tmp_path / "t.h5", PLAN, source="simulated", texts={})
     assert (tmp_path / "t.h5").read_bytes() == before
 
@@ -150,6 +151,20 @@ def test_a_second_program_cannot_open_what_is_being_written(tmp_path: Path) -> N
             "import sys; from experiments.traces import TraceReader\n"
             "from instruments.errors import TraceError\n"
             "try: TraceReader(sys.argv[1])\n"
+            "except TraceError as e: print(e)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "t.h5"], capture_output=True, text=True, check=True
+        )
+    assert "another program is writing it" in done.stdout
+
+
+def test_one_file_has_one_writer(tmp_path: Path) -> None:
+    with TraceWriter.create(tmp_path / "t.h5", PLAN, source="simulated", texts={}):
+        code = (
+            "import sys; from experiments.traces import TraceWriter\n"
+            "from instruments.errors import TraceError\n"
+            "try: TraceWriter.resume(sys.argv[1])\n"
             "except TraceError as e: print(e)"
         )
         done = subprocess.run(
@@ -238,6 +253,15 @@ def test_a_killed_writer_leaves_every_committed_capture(tmp_path: Path, delay_s:
         assert [d.index for d in found][: last + 1] == list(range(last + 1))
         assert len({d.capture.records["current"].codes.tobytes() for d in found}) == 1
         assert sum(c["state"] == "" for c in reader.captures()) <= 1
+    before = [d.capture.records for d in found]
+    with TraceWriter.resume(path) as writer:
+        index = writer.add(CaptureRow("cell", cell=0, batch_end_ns=(1, 2)), found[0].capture, SOURCES)
+        writer.settle(index)
+    with TraceReader(path) as reader:
+        after = list(reader.data())
+        assert [d.capture.records for d in after] == [*before, before[0]]
+        assert after[-1].index == index >= len(before)
+    assert [p for p in check(path).problems if "lab_yaml" not in p.place] == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""The calibration records of a run: which a bench offers, which fit, how they are stored and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from calibration.choice import Records, Setup
+from calibration.combine import with_records
+from calibration.model import Calibration
+from calibration.records import Filed, load, load_folder, parse
+from experiments.traces import TraceReader
+from instruments.errors import ConfigError
+from instruments.lab import Lab
+
+
+def offered(lab: Lab, lab_path: Path, named: Sequence[Path] = ()) -> list[Filed]:
+    """Read the records that a bench file names, and those named by the user, which take the place of others of a kind.
+
+    Raises ConfigError for what cannot be read, or is no record.
+    """
+    first = [load(path) for path in named]
+    kinds = {filed.record.kind for filed in first}
+    others: list[Filed] = []
+    if lab.calibrations is not None:
+        others += load_folder(lab_path.parent / lab.calibrations)
+    if lab.probe.calibration is not None:
+        others = [f for f in others if f.record.kind != "probe"]
+        others.append(load(lab_path.parent / lab.probe.calibration))
+    return [*first, *(f for f in others if f.record.kind not in kinds)]
+
+
+def judge(
+    lab: Lab, filed: Sequence[Filed], when: datetime, *, named: Sequence[str] = (), require: bool = False
+) -> tuple[Records, list[str]]:
+    """Choose the records that fit, and give what is to be said of the others.
+
+    With `require` raises ConfigError where there is something to be said, or no record of the probe is used.
+    """
+    records = Records.choose(filed, Setup.of(lab, when)) if filed else Records()
+    said = records.complaints(named)
+    if require:
+        _refuse(records, said)
+    return records, said
+
+
+def refuse_unfit(reader: TraceReader) -> None:
+    """Raise ConfigError where a run's records, or those given in their place, do not fit, or none is of the probe."""
+    records = records_of(reader)
+    _refuse(records, records.complaints([filed.name for filed in reader.calibrations or ()]))
+
+
+def _refuse(records: Records, said: Sequence[str]) -> None:
+    if said:
+        raise ConfigError("--require-calibration: " + "\n".join(said))
+    if records.probe is None and records.accuracy is None:
+        raise ConfigError(
+            "--require-calibration: no calibration record of the probe is there: name one with --calibration, or "
+            "probe.calibration or calibrations in lab.yaml; python -m calibration.probe makes one"
+        )
+
+
+def to_json(records: Records) -> str:
+    """Write records, used or not, with their very texts, for /provenance/calibrations."""
+    return json.dumps(
+        [
+            {
+                "name": j.filed.name,
+                "kind": j.filed.record.kind,
+                "sha256": j.filed.sha256,
+                "used": j.used,
+                "problems": [p.code for p in j.problems],
+                "text": j.filed.text,
+            }
+            for j in records.judged
+        ],
+        indent=1,
+    )
+
+
+def records_of(reader: TraceReader) -> Records:
+    """The records that a run is to be reduced with: those stored in its file, less the kinds that `reader` was given.
+
+    Judged by the bench and the day of the run, not by today. Raises ConfigError for a stored record that is damaged.
+    """
+    stored = reader.json("calibrations")
+    entries = stored if isinstance(stored, list) else []
+    given = list(reader.calibrations or ())
+    kinds = {filed.record.kind for filed in given}
+    kept = [parse(e["text"], f"{reader.path}:/provenance/calibrations/{e['name']}") for e in entries]
+    filed = [*given, *(f for f in kept if f.record.kind not in kinds)]
+    if not filed:
+        return Records()
+    captures = reader.captures()
+    times = [row["utc_s"] for row in captures if row["utc_s"] == row["utc_s"]]
+    when = datetime.fromtimestamp(min(times), UTC) if times else datetime.now(UTC)
+    has_zero = any(row["kind"] == "zero" and row["state"] == "committed" for row in captures)
+    return Records.choose(filed, Setup.of(reader.lab(), when, has_zero=has_zero))
+
+
+def combined(calibration: Calibration, records: Records) -> tuple[Calibration, list[str]]:
+    """A run's own calibration with its records; gives it, and notes for the reader."""
+    found, notes = with_records(calibration, records.probe, records.voltage)
+    if records.marker_delay is not None:
+        delay = records.marker_delay.delay()
+        found = replace(found, delay=delay)
+        notes.append(
+            f"marker lines: corrected for {delay.rise_s * 1e6:+.1f} µs at the rise and {delay.fall_s * 1e6:+.1f} µs at "
+            f"the fall (jitter {delay.jitter_s * 1e6:.2g} µs)"
+        )
+    return found, notes
+
+
+def promised(records: Records, volts: float) -> Calibration | None:
+    """What a maker promises of the instruments of a run without a zero; None without such a record."""
+    if records.accuracy is None:
+        return None
+    found = records.accuracy.calibration(volts)
+    return found if records.marker_delay is None else replace(found, delay=records.marker_delay.delay())

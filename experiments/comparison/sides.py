@@ -1,0 +1,129 @@
+"""One side of a comparison: a run's rows and context, read from its folder, its trace file or a results.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calibration.budget import COVERAGE_PROBABILITY, Budget, Component
+from calibration.model import Calibration
+from experiments.comparison import context
+from experiments.comparison.context import Fact
+from instruments.errors import ConfigError
+
+QUANTITIES: Mapping[str, str] = {"energy_per_image_j": "J", "power_w": "W", "time_per_image_s": "s"}
+"""What is compared, and its unit; the first is what a table shows."""
+
+TRACE, RESULTS = "trace.h5", "results.csv"
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network and batch of one run: budgets by quantity, and values of each repeat where they are known.
+
+    `net_amps` is the current at work and before it, A, NaN where unknown.
+    """
+
+    repeats: int
+    budgets: Mapping[str, Budget]
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    net_amps: tuple[float, float] = (math.nan, math.nan)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run as far as a comparison needs it. `calibration` is None where nothing is known of it."""
+
+    path: Path
+    simulated: bool
+    began_utc_s: float
+    facts: Mapping[str, Fact]
+    rows: Mapping[Key, Row]
+    empty: Mapping[Key, str]
+    calibration: Calibration | None
+
+
+def load(path: Path) -> Side:
+    """Read a run's folder, a trace file, or a results.csv (or a folder that holds one, such as that of a replay).
+
+    Raises ConfigError where there is nothing of the kind, TraceError where a trace cannot be read.
+    """
+    if path.is_dir():
+        inside = [path / name for name in (TRACE, RESULTS) if (path / name).is_file()]
+        if not inside:
+            raise ConfigError(f"{path}: holds neither {TRACE} nor {RESULTS}: name a run's folder or one of its files")
+        path = inside[0]
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file or folder")
+    return _of_csv(path) if path.suffix.lower() == ".csv" else _of_trace(path)
+
+
+def _of_trace(path: Path) -> Side:
+    from experiments.reduction import reduce_run
+    from experiments.traces import TraceReader
+
+    with TraceReader(path) as reader:
+        outcome = reduce_run(reader)
+        facts, began = context.facts_of(reader, outcome), context.began_utc_s(reader)
+    volts = outcome.lab.supply.voltage_v
+    values: dict[Key, list[object]] = {}
+    for repeat in outcome.repeats:
+        values.setdefault((repeat.result.network, repeat.result.batch), []).append(repeat.result)
+    rows, empty = {}, {}
+    for key, row, about in zip(outcome.pairs, outcome.rows, outcome.device, strict=True):
+        if row is None:
+            empty[key] = about.outcome
+            continue
+        rows[key] = Row(
+            row.repeats,
+            {name: getattr(row, name) for name in QUANTITIES},
+            {name: tuple(getattr(one, name).value for one in values.get(key, ())) for name in QUANTITIES},
+            (row.power_w.value / volts, row.idle_power_w.value / volts),
+            about.flags,
+        )
+    return Side(path, outcome.source == "simulated", began, facts, rows, empty, outcome.calibration)
+
+
+def _of_csv(path: Path) -> Side:
+    """A table alone: values and intervals, and little of the context."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read as a table ({error})") from error
+    lacking = {"network", "batch", "repeats", "source", *QUANTITIES} - set(table[0] if table else ())
+    if lacking:
+        raise ConfigError(f"{path}: is no {RESULTS} of this program: it lacks {', '.join(sorted(lacking))}")
+    rows, empty = {}, {}
+    for number, line in enumerate(table, 2):
+        try:
+            key = line["network"], int(line["batch"])
+            if not line["energy_per_image_j"]:
+                empty[key] = line.get("outcome") or "no result"
+                continue
+            budgets = {name: _budget(name, float(line[name]), float(line[f"{name}_u"])) for name in QUANTITIES}
+            rows[key] = Row(int(line["repeats"]), budgets, flags=tuple((line.get("flags") or "").split()))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}, line {number}: is damaged ({type(error).__name__}: {error})") from error
+    source = context.told_by([line["source"].removesuffix(" (replayed)") for line in table])
+    modes = [f"{line.get('dtype') or ''} {line.get('mode') or ''}".strip() for line in table]
+    facts = {
+        "source": Fact(source),
+        "device as it says": Fact(context.told_by([line.get("device") or "" for line in table])),
+        "mode as run": Fact(context.told_by(modes)),
+    }
+    return Side(path, source == "simulated", math.nan, facts, rows, empty, None)
+
+
+def _budget(name: str, value: float, half_width: float) -> Budget:
+    """What a table tells of an uncertainty: one component, taken as normal, whose interval is that of the table."""
+    from calibration.budget import student_t
+
+    u = half_width / student_t(COVERAGE_PROBABILITY, math.inf)
+    return Budget(name, value, QUANTITIES[name], (Component("all, as in the table", u, 1.0, QUANTITIES[name]),))

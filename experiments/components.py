@@ -1,0 +1,243 @@
+"""The components of a row's uncertainty: what is not known of its inputs times how much it matters. Pure.
+
+Correlations sit in the sensitivities: one gain serves gross and idle power, and an error of the zero cancels at the
+current at which the gain was found. Components that a run adds anew (noise, edges) are those of the mean of repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.budget import Budget, Component, limit, without_zero
+from calibration.model import Calibration, Channel
+from calibration.statistics import mean_of_repeats
+
+QUANTITIES = (
+    "time_per_image_s",
+    "power_w",
+    "idle_power_w",
+    "net_power_w",
+    "energy_per_image_j",
+    "net_energy_per_image_j",
+)
+
+SCATTERING = (
+    "current noise",
+    "voltage noise",
+    "idle baseline, noise",
+    "marker jitter at the rise",
+    "marker jitter at the fall",
+)
+"""Components that every run draws anew, so that they are part of the scatter of repeats."""
+
+STILL = 0.06
+"""Variance of the noise, in steps of the codes squared, below which it does not spread the codes."""
+
+
+@dataclass(frozen=True)
+class CellValues:
+    """Corrected values of one capture and the figures that its uncertainty needs.
+
+    `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` before it; `error_a` and `error_v`
+    limit what rounding to codes leaves in a mean, `edge_s` how far off the loop's ends may be (None: half a sample).
+    """
+
+    images: int
+    duration_s: float
+    idle_s: float
+    dt_s: float
+    volts: float
+    amps: float
+    idle_amps: float
+    power_w: float
+    idle_w: float
+    error_a: float
+    error_v: float
+    true_j: float
+    calibration: Calibration
+    edge_s: float | None = None
+
+    @property
+    def time_s(self) -> float:
+        """Time per image, s."""
+        return self.duration_s / self.images
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every quantity."""
+        net = self.power_w - self.idle_w
+        return {
+            "time_per_image_s": self.time_s,
+            "power_w": self.power_w,
+            "idle_power_w": self.idle_w,
+            "net_power_w": net,
+            "energy_per_image_j": self.power_w * self.time_s,
+            "net_energy_per_image_j": net * self.time_s,
+        }
+
+
+def rounding_limit(step: float, ripple: float) -> float:
+    """Limit of the error that rounding to multiples of `step` leaves in the mean of many samples.
+
+    `ripple` is the scatter of the rounded samples, in the unit of `step`. Noise spreads the codes, so that errors of
+    single samples average out; what is left in the mean is the sum of the harmonics of the rounding's sawtooth,
+    1/(pi k) exp(-2 pi^2 k^2 sigma^2 / step^2) (Widrow and Kollar, Quantization Noise, ch. 4). Without noise: half a
+    step.
+    """
+    if step <= 0:
+        return 0.0
+    variance = (ripple / step) ** 2 - 1 / 12
+    if variance < STILL:
+        return step / 2
+    return step * min(0.5, sum(math.exp(-2 * (math.pi * k) ** 2 * variance) / (math.pi * k) for k in (1, 2, 3)))
+
+
+def budget(quantity: str, cells: list[CellValues]) -> Budget:
+    """The mean of a row's repeats with its components."""
+    values: NDArray[np.float64] = np.array([c.values[quantity] for c in cells])
+    mean, u_repeat, dof_repeat = mean_of_repeats(values)
+    unit = {"s": "s", "w": "W", "j": "J"}[quantity[-1]]
+    sessions: dict[int, list[CellValues]] = {}
+    for cell in cells:
+        sessions.setdefault(id(cell.calibration), []).append(cell)
+    shares = [(len(group) / len(cells), _components(quantity, group)) for group in sessions.values()]
+    parts = shares[0][1] if len(shares) == 1 else _of_sessions(shares, unit)
+    if len(cells) > 1:
+        # Noise and jitter scatter the repeats as well: what they explain is not counted again.
+        explained = math.fsum(c.u**2 for c in parts if c.name in SCATTERING)
+        excess = math.sqrt(max(0.0, u_repeat**2 - explained))
+        parts.append(Component("repeatability", excess, 1.0, unit, dof_repeat, "t"))
+    return Budget(quantity, mean, unit, without_zero(parts))
+
+
+def _of_sessions(shares: list[tuple[float, list[Component]]], unit: str) -> list[Component]:
+    """Components of the weighted mean of several sessions' results.
+
+    Limits belong to instruments that were there each time: they add up. What was found anew in each session (noise,
+    drift) is independent.
+    """
+    found: dict[str, list[tuple[float, Component]]] = {}
+    for weight, components in shares:
+        for component in components:
+            found.setdefault(component.name, []).append((weight * component.u, component))
+    merged = []
+    for name, parts in found.items():
+        kind = parts[0][1].distribution
+        u = sum(u for u, _ in parts) if kind == "rectangular" else math.sqrt(sum(u * u for u, _ in parts))
+        spread = sum(u**4 / c.dof for u, c in parts)
+        merged.append(Component(name, u, 1.0, unit, u**4 / spread if spread > 0 else math.inf, kind))
+    return merged
+
+
+def _components(quantity: str, cells: list[CellValues]) -> list[Component]:
+    """Components that a row's repeats under one calibration have in common, and noise and edges that they average."""
+    parts: list[Component] = []
+    if quantity != "time_per_image_s":
+        parts += _of_power(quantity, cells)
+    if quantity.endswith(("per_image_s", "per_image_j")):
+        parts += _of_time(quantity, cells)
+    return parts
+
+
+def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
+    calibration = cells[0].calibration
+    current, voltage = calibration.current, calibration.voltage
+    net, idle_only = quantity.startswith("net"), quantity == "idle_power_w"
+    value = float(np.mean([c.values[quantity] for c in cells]))
+    volts = float(np.mean([c.volts for c in cells]))
+    idle_amps = float(np.mean([c.idle_amps for c in cells]))
+    amps = idle_amps if idle_only else float(np.mean([c.amps for c in cells]))
+    # Of an energy per image every sensitivity is that of the power times the time.
+    per = float(np.mean([c.time_s for c in cells])) if quantity.endswith("per_image_j") else 1.0
+    volts_per, amps_per = volts * per, (amps - idle_amps if net else amps) * per
+    # The gain was found through the same zero, so an error of the zero cancels where the gain was found and grows
+    # with the distance from there.
+    to_zero = volts_per * ((amps - idle_amps) / current.gain.at if net else 1.0 - amps / current.gain.at)
+    parts = [
+        *_of_gain(current, value),
+        *_of_gain(voltage, value),
+        limit("current linearity", calibration.bow_a(amps, idle_amps if net else None), volts_per, "A"),
+        Component("current zero, noise", current.offset.u_noise, to_zero, "A"),
+        limit("current at output off", calibration.residual_a, to_zero, "A"),
+    ]
+    if not net:
+        to_zero_v = amps_per * (1.0 - volts / voltage.gain.at)
+        parts.append(Component("voltage zero, noise", voltage.offset.u_noise, to_zero_v, "V"))
+        parts.append(Component("current zero, drift", current.offset.u_drift, volts_per, "A"))
+    noise = calibration.noise
+    loops, idles = _mean_of(1 / c.duration_s for c in cells), _mean_of(1 / c.idle_s for c in cells)
+    own = idles if idle_only else loops
+    parts += [
+        _found("current noise", math.sqrt(noise.current_a2s * own), volts_per, "A", noise.dof),
+        _found("voltage noise", math.sqrt(noise.voltage_v2s * own), amps_per, "V", noise.dof),
+    ]
+    if net:
+        u_idle = math.sqrt(noise.current_a2s * idles)
+        parts.append(_found("idle baseline, noise", u_idle, -volts_per, "A", noise.dof))
+    error_a, error_v = (float(np.mean([getattr(c, name) for c in cells])) for name in ("error_a", "error_v"))
+    return [
+        *parts,
+        limit("current quantisation", error_a, volts_per, "A"),
+        limit("voltage quantisation", error_v, amps_per, "V"),
+    ]
+
+
+def _mean_of(inverse_s: Iterable[float]) -> float:
+    """Sum of 1/duration over the square of their number: times a density, the variance of the mean of repeats."""
+    values = list(inverse_s)
+    return float(sum(values)) / len(values) ** 2
+
+
+def _found(name: str, u: float, sensitivity: float, unit: str, dof: float) -> Component:
+    """A component whose u was found by observing: Student's t where that was over few observations."""
+    return Component(name, u, sensitivity, unit, dof, "normal" if math.isinf(dof) else "t")
+
+
+def _of_gain(channel: Channel, value: float) -> list[Component]:
+    gain, name = channel.gain, channel.name
+    return [
+        Component(f"{name} gain, reference", gain.u_reference, value, "1", distribution="rectangular"),
+        _found(f"{name} gain, noise", gain.u_noise, value, "1", gain.dof),
+        *(
+            Component(f"{name} gain, {t.name}", t.u, value, "1", t.dof, t.distribution)
+            if t.distribution == "rectangular"
+            else _found(f"{name} gain, {t.name}", t.u, value, "1", t.dof)
+            for t in gain.others
+        ),
+    ]
+
+
+def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:
+    """What is not known of the gate's edges and of the oscilloscope's clock."""
+    calibration, n = cells[0].calibration, len(cells)
+    value = float(np.mean([c.values[quantity] for c in cells]))
+    # At the rise the current is still idle, at the fall that of work.
+    rise, fall = -1.0, 1.0
+    if quantity.endswith("_j"):
+        rise, fall = (float(np.mean([getattr(c, name) for c in cells])) for name in ("idle_w", "power_w"))
+        rise, fall = (0.0, fall - rise) if quantity.startswith("net") else (-rise, fall)
+    each = math.sqrt(sum(1 / c.images**2 for c in cells)) / n
+    if any(c.edge_s is not None for c in cells):  # found in the current: it may be that of work at either end
+        rise = -fall
+    ends = [c.dt_s / 2 if c.edge_s is None else c.edge_s for c in cells]
+    sampled_s = math.sqrt(sum((end_s / c.images) ** 2 for c, end_s in zip(cells, ends, strict=True))) / n
+    parts = [
+        limit("edge at the gate's rise", sampled_s, rise, "s"),
+        limit("edge at the gate's fall", sampled_s, fall, "s"),
+        limit("timebase", calibration.timebase_limit, value, "1"),
+    ]
+    delay = calibration.delay
+    if delay is not None:
+        all_runs = float(np.mean([1 / c.images for c in cells]))
+        parts += [
+            _found("marker jitter at the rise", delay.jitter_s * each, rise, "s", delay.dof),
+            _found("marker jitter at the fall", delay.jitter_s * each, fall, "s", delay.dof),
+            _found("marker delay at the rise", delay.u_s * all_runs, rise, "s", delay.dof),
+            _found("marker delay at the fall", delay.u_s * all_runs, fall, "s", delay.dof),
+        ]
+    return parts

@@ -1,0 +1,212 @@
+"""Codes that mark a cell whose device was disturbed, or whose clocks disagree, and when they are given. Pure.
+
+A flagged cell keeps its result. docs/flags.md says what each code means and why its limit is where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Facts = Mapping[str, Any]
+
+FLAGS: Mapping[str, str] = {
+    "warmup-unsettled": "batch times still changed when the warm-up reached its limit",
+    "busy-host": "other programs took processor time that the network wanted",
+    "steal": "the hypervisor gave processor time to other machines",
+    "throttled": "the device held its clocks back",
+    "hot": "the device was about to hold its clocks back for heat",
+    "freq-changed": "the processors' clock was not the same after the run",
+    "slow-reference": "the reference work took longer than at the start of the sweep",
+    "spread": "the repeats of time per image scatter",
+    "clock-mismatch": "the device's clock and the marker lines disagree on how long the run was",
+    "window-by-hand": "the measured loop's begin and end were given by hand, not told by marker lines",
+    "window-found": "the measured loop's begin and end were found in the current, not told by marker lines",
+}
+"""Every code in the order in which they are written, with what it says."""
+
+WAITED_SHARE = 0.1
+"""Share of the processor time that the device's process wanted and did not get."""
+
+OTHERS_SHARE = 0.5
+"""Processors' worth of work by other programs, counted only where hardly any processor was left idle."""
+
+IDLE_SHARE = 0.05
+"""Share of all processor time below which hardly any was left idle."""
+
+STEAL_SHARE = 0.01
+"""Share of all processor time that went to other machines."""
+
+GPU_HELD_BACK = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
+"""NVML's reasons: power cap, slow-down by hardware, heat by software and by hardware, power brake."""
+
+HOT_MARGIN_C = 5.0
+"""How near a zone may come to the limit that it states."""
+
+CLOCK_SHARE = 0.05
+"""Relative change of the processors' mean clock."""
+
+SLOW_SHARE = 0.15
+"""How much longer the reference work may take than at the start of the sweep."""
+
+SPREAD_SHARE = 0.05
+"""Relative standard deviation of the repeats of time per image."""
+
+MISMATCH_SHARE = 1e-3
+"""Relative difference of device's clock and markers, beyond two samples and the time that moving the lines took."""
+
+
+def number(facts: Any, *path: str) -> float | None:
+    """Give the finite number at a path of a tree of facts, None where there is none: facts come from outside."""
+    for name in path:
+        facts = facts.get(name) if isinstance(facts, Mapping) else None
+    if isinstance(facts, bool) or not isinstance(facts, int | float) or not math.isfinite(facts):
+        return None
+    return float(facts)
+
+
+def numbers(facts: Any, *path: str) -> dict[str, float]:
+    """Give the finite numbers of a mapping at a path."""
+    for name in path:
+        facts = facts.get(name) if isinstance(facts, Mapping) else None
+    found = {str(k): number(facts, k) for k in facts} if isinstance(facts, Mapping) else {}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_order(codes: Iterable[str]) -> tuple[str, ...]:
+    """Give each code once, in the order of `FLAGS`; unknown ones of a later release last."""
+    found = set(codes)
+    return (*(code for code in FLAGS if code in found), *sorted(found - set(FLAGS)))
+
+
+def reference_s(done: Facts) -> dict[str, dict[str, list[float]]]:
+    """Give the times of each reference work before and after a run: {work: {"before": [s], "after": [s]}}."""
+    found: dict[str, dict[str, list[float]]] = {}
+    told = done.get("reference_s")
+    for work, sides in told.items() if isinstance(told, Mapping) else ():
+        for side in ("before", "after"):
+            times = sides.get(side) if isinstance(sides, Mapping) else None
+            known = [t for t in times if number({"t": t}, "t")] if isinstance(times, list) else []
+            if known:
+                found.setdefault(str(work), {})[side] = known
+    return found
+
+
+class Baseline:
+    """The reference work at the start of a sweep: the quickest round of the run in which each work was first done."""
+
+    def __init__(self) -> None:
+        self.times_s: dict[str, float] = {}
+
+    def take(self, done: Facts) -> None:
+        """Note each work that has not been seen before."""
+        for work, sides in reference_s(done).items():
+            self.times_s.setdefault(work, min(min(times) for times in sides.values()))
+
+    def slowness(self, done: Facts) -> float | None:
+        """How many times as long as at the start the median round took, at worst; None where it is not known."""
+        ratios = [
+            float(np.median(times)) / self.times_s[work]
+            for work, sides in reference_s(done).items()
+            for times in sides.values()
+            if self.times_s.get(work, 0.0) > 0
+        ]
+        return max(ratios, default=None)
+
+
+def shares(done: Facts) -> dict[str, float]:
+    """Give shares between the conditions before and after a run, as far as they are known.
+
+    `waited`: of the processor time that the device's process wanted, what it waited for; `steal` and `idle`: of all
+    processor time; `others`: processors' worth of work by other programs.
+    """
+    before, after = done.get("condition_before"), done.get("condition_after")
+
+    def grown(name: str) -> float | None:
+        first, last = number(before, name), number(after, name)
+        return max(0.0, last - first) if first is not None and last is not None else None
+
+    elapsed_ns, busy_s, steal_s, own_s, waited_s = map(grown, ("at_ns", "busy_s", "steal_s", "own_s", "waited_s"))
+    cpus = number(after, "cpus")
+    found: dict[str, float] = {}
+    if waited_s is not None and own_s is not None and waited_s + own_s > 0:
+        found["waited"] = waited_s / (waited_s + own_s)
+    if not elapsed_ns:
+        return found
+    elapsed_s = elapsed_ns * 1e-9
+    if busy_s is not None and own_s is not None:
+        found["others"] = max(0.0, busy_s - own_s) / elapsed_s
+    if cpus and busy_s is not None and steal_s is not None:
+        found["steal"] = steal_s / (elapsed_s * cpus)
+        found["idle"] = max(0.0, 1.0 - (busy_s + steal_s) / (elapsed_s * cpus))
+    return found
+
+
+def of_run(ready: Facts, done: Facts, baseline: Baseline) -> tuple[str, ...]:
+    """Say which codes a run gets for what the device told of it."""
+    share = shares(done)
+    crowded = share.get("others", 0.0) >= OTHERS_SHARE and share.get("idle", 1.0) <= IDLE_SHARE
+    slowness = baseline.slowness(done)
+    signs = {
+        "warmup-unsettled": ready.get("settled") is False,
+        "busy-host": share.get("waited", 0.0) >= WAITED_SHARE or crowded,
+        "steal": share.get("steal", 0.0) >= STEAL_SHARE,
+        "throttled": _throttled(done),
+        "hot": _hot(done),
+        "freq-changed": _clock_changed(done),
+        "slow-reference": slowness is not None and slowness >= 1.0 + SLOW_SHARE,
+    }
+    return in_order(code for code, given in signs.items() if given)
+
+
+def _throttled(done: Facts) -> bool:
+    before, after = (numbers(done, side, "throttle") for side in ("condition_before", "condition_after"))
+    counted = [name for name in after if name.endswith("_count")]
+    sensors = done.get("sensors_after")
+    return (
+        any(after[name] > before.get(name, after[name]) for name in counted)
+        or any(value > 0 for side in (before, after) for name, value in side.items() if not name.endswith("_count"))
+        or any(_gpu_held_back(sensor) for sensor in (sensors.values() if isinstance(sensors, Mapping) else ()))
+    )
+
+
+def _gpu_held_back(sensor: Any) -> bool:
+    """Whether a sensor is NVML's mask of throttle reasons and names power or heat."""
+    if not isinstance(sensor, Mapping) or sensor.get("quantity") != "throttle":
+        return False
+    try:
+        return bool(int(str(sensor.get("value")), 16) & GPU_HELD_BACK)
+    except ValueError:
+        return False
+
+
+def _hot(done: Facts) -> bool:
+    zones = numbers(done, "condition_after", "temperature_c")
+    limits = numbers(done, "condition_after", "limit_c")
+    return any(zones[zone] >= limit - HOT_MARGIN_C for zone, limit in limits.items() if zone in zones)
+
+
+def _clock_changed(done: Facts) -> bool:
+    before, after = number(done, "reference_mhz", "before"), number(done, "reference_mhz", "after")
+    return bool(before and after and abs(after - before) >= CLOCK_SHARE * before)
+
+
+def of_clocks(device_s: float, marker_s: float, dt_s: float, moving_s: float) -> tuple[str, ...]:
+    """Compare the length of a run by the device's clock with that by the markers, sampled every `dt_s`.
+
+    `device_s` is from after the gate was raised until before it was lowered, `moving_s` what both moves took.
+    """
+    if not math.isfinite(device_s):
+        return ()
+    slack_s = 2 * dt_s + MISMATCH_SHARE * marker_s
+    return () if device_s - slack_s <= marker_s <= device_s + moving_s + slack_s else ("clock-mismatch",)
+
+
+def of_repeats(times_s: Sequence[float]) -> tuple[str, ...]:
+    """Look at the scatter of a row's repeats of time per image."""
+    if len(times_s) < 2 or np.std(times_s, ddof=1) <= SPREAD_SHARE * np.mean(times_s):
+        return ()
+    return ("spread",)

@@ -1,0 +1,111 @@
+"""Many trace files at once: which, into which folders, in which processes; their results in one table.
+
+Results come as they are ready and are written in the order of the files, so that nothing but what waits for an
+earlier file is held.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from experiments.command import complain, say
+from experiments.progress import shown
+from experiments.reduction import COLUMNS, TRUTH_COLUMN
+from experiments.replay_jobs import Done, Job, Options
+from experiments.traces import check_writable
+from instruments.errors import ConfigError
+
+TABLE = "results.csv"
+Batches = Sequence[Sequence[Job]]
+Run = Callable[[Batches, Options], Iterator[list[Done]]]
+
+
+def find_files(named: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Give every trace file, those of folders recursively, with the name of its folder of results.
+
+    Raises ConfigError where a folder holds none, or a file is named twice.
+    """
+    found: dict[Path, Path] = {}
+    for path in named:
+        files = sorted(p for p in path.rglob("*.h5") if p.is_file()) if path.is_dir() else [path]
+        if not files:
+            raise ConfigError(f"{path}: holds no .h5 file")
+        for file in files:
+            if file.resolve() in {known.resolve() for known in found} if not path.is_dir() else file in found:
+                raise ConfigError(f"{file} is named twice")
+            inside = file.relative_to(path) if path.is_dir() else Path(file.name)
+            found[file] = _folder(inside, file)
+    return _distinct(found)
+
+
+def _folder(inside: Path, file: Path) -> Path:
+    """A run's own trace.h5 is called as its folder, any other file by its own name."""
+    if inside.stem != "trace":
+        return inside.with_suffix("")
+    return inside.parent if inside.parent.name else Path(file.resolve().parent.name or "trace")
+
+
+def _distinct(found: dict[Path, Path]) -> list[tuple[Path, Path]]:
+    taken: set[Path] = set()
+    distinct = []
+    for file, folder in found.items():
+        name, number = folder, 2
+        while name in taken:
+            name, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+        taken.add(name)
+        distinct.append((file, name))
+    return distinct
+
+
+def batches_of(jobs: Sequence[Job], workers: int, results_only: bool) -> list[Sequence[Job]]:
+    """Cut the jobs into batches: large enough that handing them out costs little, small enough to share evenly."""
+    most = 50 if results_only else 4
+    size = max(1, min(most, len(jobs) // (8 * workers)))
+    return [jobs[at : at + size] for at in range(0, len(jobs), size)]
+
+
+def replay_many(
+    files: Sequence[tuple[Path, Path]], out: Path, options: Options, workers: int, run: Run, *, quiet: bool
+) -> int:
+    """Replay every file into its folder below `out`, and write the table of all; gives the exit code."""
+    check_writable(out)
+    jobs = [Job(number, path, out / folder) for number, (path, folder) in enumerate(files)]
+    bad = incomplete = 0
+    with (out / TABLE).open("w", encoding="utf-8", newline="") as file, shown(len(jobs), quiet=quiet) as progress:
+        table = Table(file)
+        for batch in run(batches_of(jobs, workers, options.results_only), options):
+            for done in batch:
+                table.add(done)
+                bad += done.code > 1
+                incomplete += done.code == 1
+                line = f"error: {done.said}" if done.code > 1 else done.said
+                if quiet and done.code:
+                    complain(line)
+                progress.cell_done(line)
+    whole = len(jobs) - bad - incomplete
+    text = f"{len(jobs)} files: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
+    if not quiet:
+        say(f"{text}\nwritten to {out}: {TABLE} of all, and a folder for each file")
+    return 1 if bad or incomplete else 0
+
+
+class Table:
+    """The rows of all results.csv, each with its file in front, in the order of the files."""
+
+    def __init__(self, file: io.TextIOBase) -> None:
+        self._file, self._writer = file, csv.writer(file, lineterminator="\n")
+        self._writer.writerow(("file", *COLUMNS, TRUTH_COLUMN))
+        self._waiting: dict[int, Done] = {}
+        self._next = 0
+
+    def add(self, done: Done) -> None:
+        """Take one result; write it and those that waited for it."""
+        self._waiting[done.number] = done
+        while (ready := self._waiting.pop(self._next, None)) is not None:
+            for row in csv.DictReader(io.StringIO(ready.csv)):
+                self._writer.writerow((ready.path, *(row.get(name, "") for name in (*COLUMNS, TRUTH_COLUMN))))
+            self._file.flush()
+            self._next += 1

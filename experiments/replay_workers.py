@@ -1,0 +1,133 @@
+"""Who replays the batches: this process, a pool of processes, or an existing Dask cluster.
+
+A worker that dies, of too little memory or of a file that makes a library crash, costs at most the file at which it
+died: what else it had is done by others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from experiments.replay_jobs import Done, Options, replay_batch
+from experiments.replay_many import Batches
+from instruments.errors import ConfigError
+
+_IN_FLIGHT = 3
+"""Batches handed out to each worker ahead of time."""
+
+DIED = "{path}: the process that replayed it died, and again alone: too little memory, or a file that crashes a library"
+
+
+def here(batches: Batches, options: Options) -> Iterator[list[Done]]:
+    """One after another in this process."""
+    for batch in batches:
+        yield replay_batch(batch, options)
+
+
+class Processes:
+    """A pool of processes on this computer."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __call__(self, batches: Batches, options: Options) -> Iterator[list[Done]]:
+        """Give the results as they come, in any order."""
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as many processes as processors are enough
+        waiting, suspects = deque(batches), deque[Any]()
+        while waiting or suspects:
+            # Once a worker has died, what was in flight is done file by file, to find which one it was.
+            alone = bool(suspects)
+            queue = suspects if alone else waiting
+            with _pool(1 if alone else self._count, options) as pool:
+                running: dict[Future[list[Done]], Any] = {}
+                try:
+                    while queue or running:
+                        while queue and len(running) < (1 if alone else _IN_FLIGHT * self._count):
+                            batch = queue.popleft()
+                            running[pool.submit(replay_batch, batch, options)] = batch
+                        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                        for future in ended:
+                            found = future.result()
+                            del running[future]
+                            yield found
+                except BrokenProcessPool:
+                    left = [[job] for batch in running.values() for job in batch]
+                    if alone:
+                        yield [Done(job.number, job.path, 3, "", DIED.format(path=job.path)) for (job,) in left]
+                    else:
+                        suspects.extend(left)
+
+
+@contextlib.contextmanager
+def _pool(count: int, options: Options) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have what they need imported before they begin, and end with this one."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.replay_jobs" if options.results_only else "experiments.report"])
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_signals)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()  # nobody waits for what they do
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C reaches every process of a terminal; that which hands out the work ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Dask:
+    """An existing cluster of dask.distributed; files and folders must be where its workers find them by name."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            self._library: Any = importlib.import_module("distributed")
+        except ImportError as error:
+            raise ConfigError("--dask needs dask.distributed: pip install 'joulebench[dask]'") from error
+        try:
+            self._client = self._library.Client(address, timeout="10s", set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ConfigError(
+                f"--dask {address}: no cluster answers there ({type(error).__name__}: {str(error)[:120]}); start one "
+                "with `dask scheduler` and `dask worker ADDRESS`, and name the scheduler's address"
+            ) from error
+        self.workers = max(1, sum(self._client.nthreads().values()))
+
+    def __call__(self, batches: Batches, options: Options) -> Iterator[list[Done]]:
+        """Give the results as they come, in any order; batches of workers that were lost are done by others."""
+        killed = self._library.KilledWorker
+        waiting = deque(batches)
+        running: dict[str, Any] = {}
+        with self._client as client:
+            coming = self._library.as_completed(loop=client.loop)
+            while waiting or running:
+                while waiting and len(running) < _IN_FLIGHT * self.workers:
+                    batch = waiting.popleft()
+                    future = client.submit(replay_batch, batch, options, pure=False)
+                    running[future.key] = batch
+                    coming.add(future)
+                future = next(coming)
+                batch = running.pop(future.key)
+                error = future.exception()
+                if error is None:
+                    yield future.result()
+                elif isinstance(error, killed) and len(batch) > 1:
+                    waiting.extend([job] for job in batch)
+                else:
+                    why = DIED if isinstance(error, killed) else "{path}: on the cluster: {error}"
+                    text = f"{type(error).__name__}: {str(error)[:200]}"
+                    yield [Done(job.number, job.path, 3, "", why.format(path=job.path, error=text)) for job in batch]
+                future.release()

@@ -1,0 +1,161 @@
+"""One session at the bench: zero, idle, gain, every cell that is left, then gain, idle and zero again.
+
+A run usually has one session. One that was cut short is gone on with in another, which takes a zero and a gain of its
+own. At a simulated bench in virtual time nothing happens between the two: there the first session goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.cell import CellWork
+from experiments.plan import Cell
+from experiments.progress import Progress
+from experiments.station import Rejected, Station
+from experiments.traces import UNMEASURED, TraceReader
+from instruments.bench import Bench
+from instruments.clock import VirtualClock
+from instruments.errors import InstrumentError
+from instruments.interrupts import undisturbed
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run held before: the number of its last session, cells that have ended, and when the last one did.
+
+    `closed` are the kinds of capture (gain, idle, zero) that the last session committed after its last cell;
+    `settled_s` is the bench's clock at the last of all. `unjournalled` are cells whose capture (its row, and when)
+    was committed and whose journal was not: the program was killed in between.
+    """
+
+    session: int
+    ended: frozenset[int]
+    ended_s: float | None
+    closed: frozenset[str]
+    settled_s: float
+    unjournalled: Mapping[int, tuple[int, float]]
+
+    @staticmethod
+    def of(reader: TraceReader) -> Earlier:
+        """Read it from a run's file."""
+        captures = reader.captures()
+        last = max((row["session"] for row in captures), default=-1)
+        kept = {
+            row["cell"]: (index, row["settled_s"])
+            for index, row in enumerate(captures)
+            if row["kind"] == "cell" and row["state"] == "committed"
+        }
+        ended: set[int] = set()
+        times: list[float] = []
+        unjournalled: dict[int, tuple[int, float]] = {}
+        for position, cell in enumerate(reader.cells()):
+            if cell["state"] in ("committed", *UNMEASURED):
+                times.append(cell["ended_s"])
+            elif position in kept:
+                unjournalled[position] = kept[position]
+                times.append(kept[position][1])
+            else:
+                continue
+            ended.add(position)
+        mine = [row for row in captures if row["session"] == last and row["state"] == "committed"]
+        began_s = min((row["host_s"] for row in mine), default=float("inf"))
+        times = [t for t in times if t >= began_s]
+        ended_s = max(times, default=None)
+        after = [row for row in mine if ended_s is not None and row["kind"] != "cell" and row["host_s"] >= ended_s]
+        settled_s = max((row["settled_s"] for row in after), default=ended_s if ended_s is not None else 0.0)
+        return Earlier(
+            last, frozenset(ended), ended_s, frozenset(row["kind"] for row in after), settled_s, unjournalled
+        )
+
+
+def run_session(station: Station, progress: Progress, texts: dict[str, str], earlier: Earlier | None = None) -> None:
+    """Measure what is left of the plan; whatever happens, what was committed is in the file."""
+    bench, writer, plan = station.bench, station.writer, station.plan
+    with undisturbed():
+        number = writer.session(time.time(), texts["instruments"], texts["environment"])
+        for position, (capture, at_s) in (earlier.unjournalled if earlier else {}).items():
+            writer.cell(position, "committed", capture=capture, at_s=at_s)
+    goes_on = earlier is not None and earlier.ended_s is not None and isinstance(bench.clock, VirtualClock)
+    station.session = earlier.session if goes_on and earlier is not None else number
+    work = CellWork(station)
+    attempt = _Attempts(progress)
+
+    for name, entries in bench.leftovers.items():
+        if entries:
+            progress.say(f"{name}: somebody left in its error queue: {'; '.join(entries)}")
+    if earlier is None:
+        with undisturbed():
+            writer.blob("scope_setup_before", bench.scope_setup_before)
+    settings = station.set_up_scope()
+    progress.step("supply: OVP, range, current limit, voltage; output still off")
+    station.feed_board()
+    if not goes_on:
+        progress.step("zero of both channels, output off")
+        station.first_zero()
+    progress.step("output on")
+    station.switch_on()
+    with undisturbed():
+        writer.text("settings", json.dumps(_settings(station, settings), indent=1))
+        writer.blob("scope_setup", bench.scope.setup())
+    attempt("the device starts", station.device)
+    closed: frozenset[str] = frozenset()
+    if goes_on and earlier is not None and isinstance(bench.clock, VirtualClock):
+        bench.clock.move_to(earlier.settled_s)
+        closed = earlier.closed
+    else:
+        attempt("idle baseline", lambda: work.steady("idle"))
+        attempt("gain of both channels against the supply's read-back", work.measure_gain)
+    _cells(work, progress, [c for c in plan.cells if earlier is None or c.position not in earlier.ended])
+    if "gain" not in closed:
+        attempt("gain again", work.measure_gain)
+    if "idle" not in closed:
+        attempt("idle again", lambda: work.steady("idle"))
+    bench.stop_dut()
+    station.switch_off()
+    if "zero" not in closed:
+        attempt("zero again, output off", lambda: work.steady("zero"))
+    with undisturbed():
+        writer.complete()
+
+
+class _Attempts:
+    """Takes steps without which the cells can still be reduced, if with a larger uncertainty."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __call__(self, step: str, action: Callable[[], object]) -> None:
+        self._progress.step(step)
+        try:
+            action()
+        except (Rejected, InstrumentError) as error:
+            self._progress.say(f"{step}: {error}")
+
+
+def _cells(work: CellWork, progress: Progress, cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        progress.cell_begins(cell.label)
+        try:
+            measured = work.measure_cell(cell)
+            progress.cell_done(f"{cell.label}: {work.station.provisional(measured)}")
+        except Rejected as rejected:
+            progress.cell_done(f"{cell.label}: {rejected.outcome.upper()}: {rejected}")
+
+
+def _settings(station: Station, scope: dict[str, str]) -> dict[str, Any]:
+    """What the instruments read back, and whether somebody prepared the clamp."""
+    return {"scope": scope, "supply": station.supply_settings(), "clamp": {"before_zero": station.clamp_ready}}
+
+
+def instruments_of(bench: Bench) -> dict[str, Any]:
+    """Who stands on the bench, and where each answers."""
+    probe = bench.lab.probe
+    return {
+        "identities": bench.identities,
+        "resources": {"scope": bench.scope.link.resource, "supply": bench.supply.link.resource},
+        "probe": f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {probe.turns} turn(s)",
+    }

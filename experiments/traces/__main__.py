@@ -1,0 +1,191 @@
+"""`python -m experiments.traces check|recover|info|export|import FILE`: is it whole, what can be saved, what is in it.
+
+Exit codes: 0 good, 1 damage was found, 2 usage, 3 the file cannot be opened at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.command import complain, leave, run, say
+from experiments.traces.imports.command import TEXT, add_options, run_import
+
+if TYPE_CHECKING:
+    from experiments.traces import TraceReader
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.traces",
+        description="Look after trace files: check them, save what is good of a damaged one, say what is in them.",
+        epilog="exit codes: 0 good, 1 damage was found, 2 usage, 3 the file cannot be opened at all",
+    )
+    commands = p.add_subparsers(dest="command", required=True, metavar="check|recover|info|export|import")
+    for name, text in (
+        ("check", "read everything against its checksums; the file is not changed"),
+        ("info", "say what is in the file: bench, plan, captures, instruments, versions"),
+    ):
+        c = commands.add_parser(name, help=text, description=text)
+        c.add_argument("trace", type=Path, nargs="+", metavar="FILE")
+        c.add_argument("--json", action="store_true", help="print one JSON object for each file")
+    c = commands.add_parser("recover", help="save every sound capture of a damaged file into a new one")
+    c.add_argument("trace", type=Path, metavar="FILE")
+    c.add_argument("--out", type=Path, metavar="NEW", help="the new file (default: FILE with .recovered before .h5)")
+    c = commands.add_parser("export", help="write a trace, or part of it, as CSV, Parquet, netCDF or NumPy")
+    c.add_argument("trace", type=Path, metavar="FILE")
+    c.add_argument("--out", type=Path, required=True, metavar="NEW", help="ends in .csv, .parquet, .nc or .npz")
+    c.add_argument("--captures", metavar="3,5-7", help="numbers of captures (default: all that were committed)")
+    c.add_argument("--start", type=float, metavar="S", help="from this time on, the trigger is at 0")
+    c.add_argument("--stop", type=float, metavar="S", help="up to this time")
+    c.add_argument("--mean-of", type=int, default=1, metavar="N", help="means of N samples instead of each")
+    c.add_argument("--calibrated", action="store_true", help="apply the run's own zero and gain")
+    add_options(commands.add_parser("import", help=TEXT, description=f"{TEXT[0].upper()}{TEXT[1:]}."))
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what is asked; returns the exit code."""
+    args = parser().parse_args(argv)
+    actions = {"check": _check, "info": _info, "recover": _recover, "export": _export, "import": run_import}
+    return run(lambda: actions[args.command](args))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from experiments.traces.checking import check
+    from instruments.errors import TraceError
+
+    code = 0
+    for path in args.trace:
+        try:
+            found = check(path)
+        except TraceError as error:
+            complain(f"error: {error}")
+            code = 3
+            continue
+        code = max(code, 0 if found.sound else 1)
+        if args.json:
+            say(
+                json.dumps(
+                    {
+                        "file": str(path),
+                        "sound": found.sound,
+                        "complete": found.complete,
+                        "missing_bytes": found.missing_bytes,
+                        "committed": found.good,
+                        "rejected": found.rejected,
+                        "damaged": found.damaged,
+                        "in_flight": found.in_flight,
+                        "problems": [{"place": p.place, "what": p.what} for p in found.problems],
+                    }
+                )
+            )
+            continue
+        state = "complete" if found.complete else "the sweep ended early"
+        say(f"{path}: {'sound' if found.sound else 'DAMAGED'}, {state}")
+        say(f"  {len(found.good)} committed captures are as they were written; {found.rejected} were rejected")
+        if found.in_flight:
+            say(f"  {len(found.in_flight)} in flight when the program ended")
+        for problem in found.problems:
+            say(f"  {problem}")
+        if not found.sound:
+            say(f"  save what is good: python -m experiments.traces recover {path}")
+    return code
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from experiments.traces.checking import recover
+
+    out: Path = args.out if args.out is not None else args.trace.with_suffix(f".recovered{args.trace.suffix}")
+    saved, lost = recover(args.trace, out)
+    say(f"{out}: {saved} captures saved, {lost} lost; python -m experiments.replay {out} computes its results")
+    return 0 if not lost else 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    from experiments.traces.export import Choice, export
+
+    export(
+        args.trace,
+        args.out,
+        Choice(_numbers(args.captures), args.start, args.stop, args.mean_of, args.calibrated),
+        say,
+    )
+    return 0
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """Read `3,5-7` as 3, 5, 6, 7."""
+    from instruments.errors import ConfigError
+
+    if text is None:
+        return None
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise ConfigError(f"--captures {text!r}: numbers and ranges are expected, as 3,5-7") from error
+    return numbers
+
+
+def _info(args: argparse.Namespace) -> int:
+    from experiments.traces import TraceReader
+
+    for path in args.trace:
+        with TraceReader(path) as reader:
+            facts = describe(reader)
+        say(json.dumps(facts) if args.json else _as_text(facts))
+    return 0
+
+
+def describe(reader: TraceReader) -> dict[str, Any]:
+    """What is in a trace file, as plain values."""
+    plan, captures = reader.plan, reader.captures()
+    preambles = reader.preambles()
+    points = preambles["points"].sum()
+    size = reader.path.stat().st_size
+    lab = reader.lab()
+    return {
+        "file": str(reader.path),
+        "schema": reader.schema,
+        "source": reader.source,
+        "complete": reader.complete,
+        "bench": lab.bench,
+        "device": lab.dut.name,
+        "started_utc": reader.json("summary").get("started_utc", ""),
+        "networks": list(plan.networks),
+        "batches": list(plan.batches),
+        "repeats": plan.repeats,
+        "seed": plan.seed,
+        "cells": dict(Counter(row["state"] for row in reader.cells())),
+        "captures": dict(Counter(f"{row['kind']} {row['state'] or 'in flight'}" for row in captures)),
+        "sampling_period_s": sorted({float(dt) for dt in preambles["x_increment_s"][:, 0]}),
+        "samples": int(points),
+        "bytes": size,
+        "bytes_per_sample": round(size / points, 4) if points else None,
+        "instruments": reader.json("instruments"),
+        "environment": reader.json("environment"),
+    }
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{k}: {v}" for k, v in value.items() if not isinstance(v, dict))
+            nested = [f"{k}: {x}" for v in value.values() if isinstance(v, dict) for k, x in v.items()]
+            text = "; ".join(part for part in (text, ", ".join(nested)) if part)
+        else:
+            text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+        lines.append(f"{name.replace('_', ' ')}: {text}" if name != "file" else text)
+    return "\n  ".join(lines)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,65 @@
+"""What h5py and the parsers of stored texts raise over a damaged file, told as what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from instruments.errors import TraceError
+
+DAMAGE = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+"""What h5py raises where a file's own tables are damaged."""
+
+_Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+
+
+class _OfFile(Protocol):
+    path: Path
+
+
+_Self = TypeVar("_Self", bound=_OfFile)
+
+
+class DamageError(TraceError):
+    """A file that opens, and of which a part cannot be read; its cause is what h5py or a parser said."""
+
+
+@contextlib.contextmanager
+def damage_told(path: Path, then: str | None = None) -> Iterator[None]:
+    """Raise DamageError for damage met while the file is read; `then` is what to do about it."""
+    try:
+        yield
+    except DAMAGE as error:
+        then = then or (
+            f"python -m experiments.traces check {path} tells what is left, and recover instead of check saves it"
+        )
+        raise DamageError(
+            f"{path}: its tables are damaged ({type(error).__name__}: {str(error)[:160]}): {then}"
+        ) from error
+
+
+def tells_damage(
+    method: Callable[Concatenate[_Self, _Arguments], _Result],
+) -> Callable[Concatenate[_Self, _Arguments], _Result]:
+    """Make a method that reads a file raise DamageError with the file's `path`."""
+
+    @functools.wraps(method)
+    def reading(self: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with damage_told(self.path):
+            return method(self, *args, **kwargs)
+
+    return reading

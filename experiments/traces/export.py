@@ -1,0 +1,170 @@
+"""A trace file, or part of it, for other programs: CSV, Parquet, netCDF or NumPy, with units in the names.
+
+One capture is in memory at a time, but for netCDF and NumPy, which are written whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments.traces.views import open_lazily
+from instruments.errors import ConfigError, TraceError
+
+COLUMNS = {
+    "time_s": "time [s]",
+    "current_a": "current [A]",
+    "voltage_v": "voltage [V]",
+    "power_w": "power [W]",
+    "gate": "gate",
+    "batch_line": "batch line",
+}
+FACTS = ("capture", "kind", "network", "batch", "repeat")
+ENDINGS = (".csv", ".parquet", ".nc", ".npz")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to export: captures by number (None: all that were committed), a stretch of time, every so many samples."""
+
+    captures: Sequence[int] | None = None
+    start_s: float | None = None
+    stop_s: float | None = None
+    mean_of: int = 1
+    calibrated: bool = False
+
+
+def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = lambda _: None) -> int:
+    """Write the chosen part of a trace file; gives the number of samples of each channel.
+
+    The ending of `out` (.csv, .parquet, .nc or .npz) chooses the format. Means of several samples are those of each
+    quantity, the power's of the product; lines have the level of the first. Raises ConfigError for a choice that
+    makes no sense, TraceError for what is no trace file.
+    """
+    writers = {".csv": _write_csv, ".parquet": _write_parquet, ".nc": _write_netcdf, ".npz": _write_numpy}
+    if out.suffix not in writers:
+        raise ConfigError(f"{out}: the ending says the format: write one of {', '.join(ENDINGS)}")
+    if choice.mean_of < 1:
+        raise ConfigError(f"a mean of {choice.mean_of} samples: give 1 or more")
+    if out.exists():
+        raise ConfigError(f"{out} exists: name another file")
+    with open_lazily(path, calibrated=choice.calibrated) as dataset:
+        rows = _rows(dataset, choice, path)
+        pieces = (_piece(dataset.isel(capture=row), choice) for row in rows)
+        partial = out.with_name(out.name + ".unfinished")
+        try:
+            count = writers[out.suffix](partial, pieces, dataset.attrs)
+            os.replace(partial, out)
+        except OSError as error:
+            raise TraceError(f"{out}: cannot be written ({error.strerror or error})") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    say(f"{out}: {len(rows)} captures, {count} samples of each channel")
+    return count
+
+
+def _rows(dataset: xr.Dataset, choice: Choice, path: Path) -> list[int]:
+    states = dataset["state"].values
+    if choice.captures is None:
+        return [row for row, state in enumerate(states) if state == "committed"]
+    unknown = [row for row in choice.captures if not 0 <= row < len(states)]
+    if unknown:
+        raise ConfigError(f"{path}: has no capture {unknown[0]}; they count from 0 to {len(states) - 1}")
+    return list(choice.captures)
+
+
+def _piece(capture: xr.Dataset, choice: Choice) -> xr.Dataset:
+    """The chosen stretch of one capture, in memory, its samples averaged where that is asked for."""
+    capture = capture.isel(sample=slice(0, int(capture["points"])))
+    time_s = capture["time_s"].values
+    start = 0 if choice.start_s is None else int(np.searchsorted(time_s, choice.start_s))
+    stop = len(time_s) if choice.stop_s is None else int(np.searchsorted(time_s, choice.stop_s))
+    capture = capture.isel(sample=slice(start, max(start, stop))).load()
+    if choice.mean_of == 1:
+        return capture
+    coarse = capture[["current_a", "voltage_v", "power_w"]].coarsen(sample=choice.mean_of, boundary="trim").mean()
+    first = capture.isel(sample=slice(0, coarse.sizes["sample"] * choice.mean_of, choice.mean_of))
+    for name in ("gate", "batch_line"):
+        coarse[name] = first[name]
+    shift_s = (choice.mean_of - 1) / 2 * float(time_s[1] - time_s[0]) if len(time_s) > 1 else 0.0
+    return coarse.assign_coords(time_s=("sample", first["time_s"].values + shift_s, capture["time_s"].attrs))
+
+
+def _frame(piece: xr.Dataset, with_facts: bool = True) -> pd.DataFrame:
+    facts = {name: _scalar(piece, name) for name in FACTS} if with_facts else {}
+    return pd.DataFrame({**facts, **{title: piece[name].values for name, title in COLUMNS.items()}})
+
+
+def _scalar(piece: xr.Dataset, name: str) -> Any:
+    return piece[name].item()
+
+
+def _write_csv(out: Path, pieces: Iterator[xr.Dataset], _: Any) -> int:
+    count = 0
+    with out.open("w", encoding="utf-8", newline="") as file:
+        for number, piece in enumerate(pieces):
+            frame = _frame(piece)
+            frame.to_csv(file, index=False, header=number == 0, float_format="%.9g", lineterminator="\n")
+            count += len(frame)
+    return count
+
+
+def _write_parquet(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ConfigError("Parquet needs pyarrow: pip install 'joulebench[parquet]'") from error
+    count = 0
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        for piece in pieces:
+            table = pa.Table.from_pandas(_frame(piece), preserve_index=False)
+            if writer is None:
+                schema = table.schema.with_metadata({k: str(v) for k, v in attributes.items()})
+                writer = stack.enter_context(pq.ParquetWriter(out, schema))
+            writer.write_table(table.cast(writer.schema))
+            count += table.num_rows
+    return count
+
+
+def _together(pieces: Iterator[xr.Dataset]) -> list[xr.Dataset]:
+    found = list(pieces)
+    if not found:
+        raise ConfigError("no capture was chosen: there is nothing to write")
+    return found
+
+
+def _write_netcdf(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> int:
+    found = _together(pieces)
+    longest = max(piece.sizes["sample"] for piece in found)
+
+    def table(name: str) -> Any:
+        values = np.zeros((len(found), longest), dtype=found[0][name].dtype)
+        if values.dtype.kind == "f":
+            values[:] = np.nan
+        for row, piece in zip(values, found, strict=True):
+            row[: piece.sizes["sample"]] = piece[name].values
+        return ("capture", "sample"), values, found[0][name].attrs
+
+    facts = {name: ("capture", [_scalar(piece, name) for piece in found]) for name in FACTS}
+    xr.Dataset({name: table(name) for name in COLUMNS}, facts, dict(attributes)).to_netcdf(out, engine="h5netcdf")
+    return sum(piece.sizes["sample"] for piece in found)
+
+
+def _write_numpy(out: Path, pieces: Iterator[xr.Dataset], _: Any) -> int:
+    found = _together(pieces)
+    arrays = {name: np.concatenate([piece[name].values for piece in found]) for name in COLUMNS}
+    for name in FACTS:
+        arrays[name] = np.concatenate([np.full(piece.sizes["sample"], _scalar(piece, name)) for piece in found])
+    with out.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return len(arrays["time_s"])

@@ -1,0 +1,181 @@
+"""The stored summary of every record, and a look at any span of a channel through it.
+
+Each record is cut into blocks of 256 and of 8192 samples, and the smallest, mean and largest code of each block is
+stored. A look at a whole sweep then reads some thousand numbers instead of all its samples.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.traces import schema
+from experiments.traces.schema import ROLES
+from instruments.waveform import Codes
+
+Floats = NDArray[np.float64]
+
+BLOCKS = (256, 8192)
+"""Samples in one block of each level."""
+
+STATISTICS = ("minimum", "mean", "maximum")
+_ROWS = {256: 16, 8192: 128}
+"""Captures in one chunk of each level: small enough to write, large enough to read quickly."""
+
+
+def name_of(block: int) -> str:
+    """Name of a level's variable in /overview."""
+    return f"blocks_of_{block}"
+
+
+def lay_out(file: h5py.File, points: int) -> dict[int, h5py.Dataset]:
+    """Make the group /overview for records of usually `points` samples; gives the variable of each level."""
+    g = file.create_group("overview")
+    capture = schema.dimension(g, "capture", 0, index=False)
+    source = schema.dimension(g, "source", len(ROLES), index=False, fixed=True)
+    statistic = schema.dimension(g, "statistic", len(STATISTICS), index=False, fixed=True)
+    levels = {}
+    for block in BLOCKS:
+        along = schema.dimension(g, f"block_of_{block}", 0, index=False)
+        d = g.create_dataset(
+            name_of(block),
+            shape=(0, len(ROLES), len(STATISTICS), 0),
+            maxshape=(None, len(ROLES), len(STATISTICS), None),
+            dtype="u2",
+            chunks=(_ROWS[block], len(ROLES), len(STATISTICS), -(-points // block)),
+            fletcher32=True,
+        )
+        d.attrs["long_name"] = (
+            f"smallest, mean and largest code of {block} samples, 0 without one; "
+            "of the markers: bits always set, 0, bits ever set"
+        )
+        for axis, scale in enumerate((capture, source, statistic, along)):
+            d.dims[axis].attach_scale(scale)
+        levels[block] = d
+    return levels
+
+
+def summarise(codes: Codes, block: int, *, bits: bool = False) -> NDArray[np.uint16]:
+    """Smallest, mean and largest code of each block; (3, blocks), the last block may be shorter.
+
+    Holes count in none of them. With `bits` it is the bits set in all samples, 0, and the bits set in any.
+    """
+    starts = np.arange(0, len(codes), block)
+    if bits:
+        always, ever = np.bitwise_and.reduceat(codes, starts), np.bitwise_or.reduceat(codes, starts)
+        return np.stack([always, np.zeros_like(always), ever]).astype(np.uint16)
+    whole = len(codes) // block
+    if whole * block == len(codes) or not whole:
+        return _of_table(codes.reshape(-1, block) if whole else codes[None, :])
+    return np.concatenate(
+        [_of_table(codes[: whole * block].reshape(-1, block)), _of_table(codes[None, whole * block :])], axis=1
+    )
+
+
+def _of_table(table: NDArray[Any]) -> NDArray[np.uint16]:
+    least, most, sums = table.min(axis=1), table.max(axis=1), table.sum(axis=1, dtype=np.uint32)
+    counts: Any = table.shape[1]
+    if not least.all():
+        counts = np.maximum(np.count_nonzero(table, axis=1), 1)
+        top = np.iinfo(table.dtype).max
+        least = np.where(most > 0, np.where(table == 0, top, table).min(axis=1), 0)
+    return np.stack([least, np.rint(sums / counts), most]).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A channel at a glance: smallest, mean and largest reading of each stretch that begins at `sample`.
+
+    `sample` counts through the captures, each as long as the longest: capture = sample // row_samples. Readings are in
+    the channel's unit, NaN where there is no record; of the markers, the bits that were always and ever set, and no
+    mean. Arrays have the shape (points,).
+    """
+
+    sample: NDArray[np.int64]
+    row_samples: int
+    minimum: Floats
+    mean: Floats
+    maximum: Floats
+
+
+def look(
+    file: h5py.File,
+    preambles: Mapping[str, NDArray[np.float64]],
+    role: str,
+    span: tuple[int, int],
+    points: int,
+    pool: Executor,
+) -> Overview:
+    """Summarise samples span[0] to span[1] of a channel in `points` stretches whose ends are rounded to blocks.
+
+    Reads the coarsest stored level that still has a block for each stretch, or the codes themselves.
+    """
+    group = file["captures"]
+    row_samples = int(group["sample"].shape[0])
+    start, stop = span
+    block = max((b for b in BLOCKS if b <= (stop - start) // points), default=1)
+    first, last = start // row_samples, -(-stop // row_samples)
+    column = ROLES.index(role)
+    slope = preambles["y_increment"][first:last, column]
+    intercept = preambles["y_origin"][first:last, column] - preambles["y_reference"][first:last, column] * slope
+    if block == 1:
+        low = mean = high = _rows(group[f"{role}_codes"], first, last, pool)
+    else:
+        stored = file["overview"][name_of(block)][first:last, ROLES.index(role)]
+        low, mean, high = stored[:, 0], stored[:, 1], stored[:, 2]
+    at = (np.arange(first, last)[:, None] * row_samples + np.arange(low.shape[1]) * block).ravel()
+    begin, end = (int(k) for k in np.searchsorted(at, (start - block + 1, stop)))
+    cuts = np.unique(np.linspace(begin, end, min(points, end - begin), endpoint=False, dtype=np.int64))
+    if role == "markers":
+        always, ever = (
+            np.bitwise_and.reduceat(low.ravel()[:end], cuts),
+            np.bitwise_or.reduceat(high.ravel()[:end], cuts),
+        )
+        return Overview(at[cuts], row_samples, always.astype(float), np.full(len(cuts), np.nan), ever.astype(float))
+    if block == 1 and np.all(slope == slope[:1]) and np.all(intercept == intercept[:1]) and low.all():
+        # One scale and no holes: the codes are reduced as they are, several times faster.
+        codes = low.ravel()[:end]
+        mean = np.add.reduceat(codes, cuts, dtype=np.uint64) / np.diff(cuts, append=end)
+        ends = [f.reduceat(codes, cuts) * slope[0] + intercept[0] for f in (np.minimum, np.maximum)]
+        return Overview(at[cuts], row_samples, np.minimum(*ends), mean * slope[0] + intercept[0], np.maximum(*ends))
+    empty = high == 0
+    low, mean, high = (
+        np.where(empty, np.nan, x * slope[:, None] + intercept[:, None]).ravel()[:end] for x in (low, mean, high)
+    )
+    weight = _samples(preambles["points"][first:last, column], block, at, row_samples, first)[:end]
+    weight[np.isnan(mean)] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.add.reduceat(np.where(weight > 0, mean * weight, 0.0), cuts) / np.add.reduceat(weight, cuts)
+    # A negative scale (an inverted channel) turns smallest into largest.
+    lowest = np.fmin.reduceat(np.fmin(low, high), cuts)
+    return Overview(at[cuts], row_samples, lowest, means, np.fmax.reduceat(np.fmax(low, high), cuts))
+
+
+def _samples(points: NDArray[Any], block: int, at: NDArray[np.int64], row_samples: int, first: int) -> Floats:
+    """How many samples each block holds: the last one of a record may be shorter."""
+    left = points[at // row_samples - first] - at % row_samples
+    return np.clip(left, 0, block).astype(np.float64)
+
+
+def _rows(dataset: h5py.Dataset, first: int, last: int, pool: Executor) -> NDArray[Any]:
+    """Codes of some captures; inflated in threads where each is one chunk, as usual."""
+    width = dataset.shape[1]
+    if dataset.chunks != (1, width):
+        return np.asarray(dataset[first:last])
+    raw = [dataset.id.read_direct_chunk((row, 0)) for row in range(first, last)]
+    if any(mask for mask, _ in raw):
+        return np.asarray(dataset[first:last])
+    size = dataset.dtype.itemsize
+
+    def inflate(data: bytes) -> NDArray[Any]:
+        planes = np.frombuffer(zlib.decompress(data), dtype=np.uint8).reshape(size, width)
+        return np.asarray(np.ascontiguousarray(planes.T).view(dataset.dtype.newbyteorder("<")).ravel())
+
+    return np.stack(list(pool.map(inflate, (data for _, data in raw))))

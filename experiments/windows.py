@@ -1,0 +1,186 @@
+"""Where the measured loops of a file are, when not by its marker lines: an analogue channel, by hand, found. Pure.
+
+A source puts lines of its own in the place of a capture's markers and sets time 0 where its window begins, so that
+all of the reduction is the same from there on. What a source cannot know is not checked: windows without a batch
+line are not compared with the device's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.energy import CaptureData
+from experiments.found_work import NoWorkError, find_work
+from instruments import markers
+from instruments.waveform import Capture, Preamble, Record
+
+KINDS = ("gain", "cell")
+"""Captures in which something runs."""
+
+BY_HAND, FOUND = "window-by-hand", "window-found"
+"""Flags of results whose windows no marker line told."""
+
+SWING = 0.2
+"""Hysteresis where none is given, as a share of the record's span or of the distance of two thresholds."""
+
+
+class WindowSource(Protocol):
+    """Gives a capture another window; captures that it says nothing of stay as they are."""
+
+    @property
+    def note(self) -> str:
+        """What a report must say of it."""
+
+    def apply(self, data: CaptureData) -> CaptureData:
+        """The capture with the source's lines; with `problem` set where there is no window."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Which bits of the marker record the two lines are."""
+
+    gate: int
+    batch: int
+
+
+def with_window(
+    data: CaptureData, bits: Bits, start: int, stop: int, flag: str, edge_s: float | None = None
+) -> CaptureData:
+    """Put a gate line of one window, samples [start, stop), in the place of the markers; time 0 is at its start."""
+    n = data.capture.points
+    line = np.zeros(n, dtype=np.uint8)
+    line[start:stop] = 1 << bits.gate
+    shift_s = data.capture.start_s + (start - 0.5) * data.capture.dt_s
+    records = {
+        name: replace(r, preamble=replace(r.preamble, x_origin_s=r.preamble.x_origin_s - shift_s))
+        for name, r in data.capture.records.items()
+    }
+    records["markers"] = replace(records["markers"], codes=line)
+    return replace(
+        data,
+        capture=Capture(records),
+        batches=None,
+        start_frame=None,
+        start_frame_edges=0,
+        flags=(*data.flags, flag),
+        edge_s=edge_s,
+    )
+
+
+@dataclass(frozen=True)
+class HandWindows:
+    """Start and stop of the window by the capture's number, in s on its own time axis, and how far they may be off."""
+
+    by_capture: Mapping[int, tuple[float, float, float]]
+    bits: Bits
+
+    @property
+    def note(self) -> str:
+        """See `WindowSource`."""
+        return f"the windows of {len(self.by_capture)} captures were given by hand, not told by marker lines"
+
+    def apply(self, data: CaptureData) -> CaptureData:
+        """See `WindowSource`."""
+        if data.index not in self.by_capture or data.kind not in KINDS:
+            return data
+        start_s, stop_s, edge_s = self.by_capture[data.index]
+        first_s, dt_s = data.capture.start_s, data.capture.dt_s
+        start, stop = (round((t - first_s) / dt_s + 0.5) for t in (start_s, stop_s))
+        if not 0 < start < stop < data.capture.points:
+            last_s = first_s + data.capture.duration_s
+            return replace(
+                data,
+                problem=f"the window by hand, {start_s:g} to {stop_s:g} s, does not lie within the record, "
+                f"{first_s:g} to {last_s:g} s",
+            )
+        return with_window(data, self.bits, start, stop, BY_HAND, max(edge_s, dt_s / 2))
+
+
+@dataclass(frozen=True)
+class FoundWindows:
+    """One stretch of work found in the current of each capture."""
+
+    bits: Bits
+
+    @property
+    def note(self) -> str:
+        """See `WindowSource`."""
+        return "the windows were found in the current, not told by marker lines; their edges are as unsure as it says"
+
+    def apply(self, data: CaptureData) -> CaptureData:
+        """See `WindowSource`."""
+        if data.kind not in KINDS:
+            return data
+        try:
+            found = find_work(data.capture["current"].values(), data.capture.dt_s)
+        except NoWorkError as error:
+            return replace(data, problem=f"no window was found in the current: {error}")
+        if len(found) > 1:
+            return replace(
+                data,
+                problem=f"{len(found)} stretches of work were found in the current where one was expected: "
+                "name the window in a file with --windows FILE",
+            )
+        (work,) = found
+        return with_window(data, self.bits, work.start, work.stop, FOUND, work.edge_s)
+
+
+@dataclass(frozen=True)
+class AnalogueMarkers:
+    """Both lines, or the gate alone, decoded from the record of an analogue channel.
+
+    `role` is the record, `thresholds` one level of the gate in the record's unit, or three of both lines; without a
+    `hysteresis` a share of the span is taken.
+    """
+
+    role: str
+    thresholds: tuple[float, ...]
+    hysteresis: float | None
+    bits: Bits
+    named: str = field(default="an analogue channel")
+
+    @property
+    def note(self) -> str:
+        """See `WindowSource`."""
+        at = ", ".join(f"{t:g}" for t in self.thresholds)
+        what = "gate and batch line" if len(self.thresholds) > 1 else "gate alone, so that no batch was counted"
+        return f"the markers were decoded from {self.named} at {at}: {what}"
+
+    def apply(self, data: CaptureData) -> CaptureData:
+        """See `WindowSource`."""
+        if data.kind not in KINDS:
+            return data
+        record = data.capture[self.role]
+        line = self.decoded(readings(record))
+        plain = Preamble(0, 0, len(line), 1, *_time_of(record.preamble), 1.0, 0.0, 0.0)
+        lines = Record("markers", plain, line, "bits")
+        data = replace(data, capture=Capture({**data.capture.records, "markers": lines}))
+        if len(self.thresholds) == 1:
+            data = replace(data, batches=None, start_frame=None, start_frame_edges=0)
+        return data
+
+    def decoded(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The lines as bits of a pod, (n,)."""
+        hysteresis = self.hysteresis
+        if hysteresis is None:
+            steps = np.diff(self.thresholds)
+            hysteresis = SWING * float(steps.min() if len(steps) else np.ptp(values) if len(values) else 0.0)
+        passed = markers.levels(values, self.thresholds, hysteresis)
+        return markers.lines_of(passed, self.bits.gate, self.bits.batch, len(self.thresholds))
+
+
+def readings(record: Record) -> NDArray[np.float64]:
+    """What an analogue record shows in its unit, (n,), also where it stands in the place of the markers."""
+    if record.units != "bits":
+        return record.values()
+    p = record.preamble
+    return (record.codes.astype(np.float64) - p.y_reference) * p.y_increment + p.y_origin
+
+
+def _time_of(preamble: Preamble) -> tuple[float, float, float]:
+    return preamble.x_increment_s, preamble.x_origin_s, preamble.x_reference

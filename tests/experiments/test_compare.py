@@ -1,0 +1,274 @@
+"""Comparing runs: unlike contexts are refused, like boards are found alike, and other boards different."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.compare import _compare, parser
+from experiments.comparison import context, sides, verdicts
+from experiments.comparison.context import Shared
+from experiments.plan import make_plan
+from experiments.reduction import reduce_run, results_csv
+from experiments.traces import CaptureRow, Reading, TraceReader, TraceWriter
+from instruments.errors import BenchError
+from tests.sweeps import run
+from tests.trace_files import SOURCES
+from tests.worlds import LAB, Bench
+
+NETWORKS = {"AlexNet": 0.010, "ENet": 0.023}
+BATCHES = (1, 4)
+SAME = Shared(supply=True, scope=True, probe=True, board=True)
+IDENTITIES = {"scope": "AGILENT,MSO-X 2024A,MY00000001,02.65", "supply": "Agilent,E3645A,0,1.4"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a run is made: `more` is what its board draws more than the usual one at work."""
+
+    seed: int = 1
+    plan_seed: int = 1
+    more: float = 0.0
+    supply_error_a: float = 0.0
+    repeats: int = 3
+    window_s: float = 1.0
+    lab: tuple[str, str] = ("", "")
+    told: tuple[str, object] = ("threads", 2)
+
+
+def write(folder: Path, made: Made) -> Path:
+    """Write the run that a bench would have made of a simulated world."""
+    folder.mkdir()
+    usual = Bench.make(0).world.facts
+    drawn = {name: getattr(usual, name) * (1 + made.more) for name in ("active_a", "launch_a")}
+    bench = Bench.make(made.seed, **drawn)
+    bench.dt_s, bench.points = 125e-6, 8_000
+    rng = np.random.default_rng(made.seed)
+    plan = make_plan(list(NETWORKS), BATCHES, made.repeats, made.window_s, made.plan_seed)
+    old, new = made.lab
+    text = LAB.read_text()
+    assert old in text
+    texts = {"lab_yaml": text.replace(old, new) if old else text}
+    ready = json.dumps({"device": "cpu", "weights": "random", "mode": {"dtype": "fp32"}, made.told[0]: made.told[1]})
+    with TraceWriter.create(folder / "trace.h5", plan, source="simulated", texts=texts) as writer:
+        writer.session(1.8e9, json.dumps({"identities": IDENTITIES}), json.dumps({"numpy": "2.0"}))
+        _zero(bench, writer, 1.0)
+        bench.power(2.0, True)
+        at_s = 10.0
+        for position in range(-1, len(plan.cells)):
+            cell = plan.cells[max(position, 0)]
+            kind, at_s = "gain" if position < 0 else "cell", at_s + 2.0
+            batch_s = NETWORKS[cell.network] * cell.batch**0.8 * (1 + 2e-3 * rng.standard_normal())
+            loop_s = 0.85 if kind == "gain" else 0.6
+            batches = 2 * int(loop_s / batch_s / 2)  # an even number leaves the batch line as it was
+            measured = bench.run(kind, at_s, batches, batch_s, cell.batch)
+            index = writer.add(
+                CaptureRow(
+                    kind,
+                    cell=position,
+                    network=cell.network,
+                    batch=cell.batch,
+                    repeat=cell.repeat,
+                    batches=batches,
+                    images=batches * cell.batch,
+                    host_s=at_s,
+                    gate_fall_ns=int(batches * batch_s * 1e9),
+                    ready_facts=ready,
+                    true_energy_j=measured.data.true_energy_j,
+                    batch_end_ns=tuple(int(batch_s * 1e9 * (k + 1)) for k in range(batches)),
+                ),
+                measured.data.capture,
+                SOURCES,
+            )
+            if kind == "gain":
+                compared = bench.comparison(measured, at_s, (made.supply_error_a, 0.0))
+                writer.readings(index, [Reading("A", value, 0.3) for value in compared.reference_a])
+                writer.readings(index, [Reading("V", value, 0.3) for value in compared.reference_v])
+            writer.settle(index)
+            if kind == "cell":
+                writer.cell(position, "committed", capture=index)
+        bench.power(at_s + 5.0, False)
+        _zero(bench, writer, at_s + 10.0)
+        writer.complete()
+    return folder
+
+
+def _zero(bench: Bench, writer: TraceWriter, at_s: float) -> None:
+    zero = bench.steady("zero", at_s)
+    writer.settle(writer.add(CaptureRow("zero", host_s=at_s), zero.data.capture, SOURCES))
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("runs") / "usual", Made())
+
+
+def test_runs_of_one_board_are_equivalent_and_their_intervals_hold_nothing(tmp_path: Path, usual: Path) -> None:
+    """The clamp is put on anew for each: another gain, zero and noise each time."""
+    first = sides.load(usual)
+    rows = []
+    for seed in range(2, 5):
+        again = write(tmp_path / str(seed), Made(seed=seed))
+        rows += verdicts.compare(first, sides.load(again), SAME, 0.02)
+    assert np.mean([row.verdict == "equivalent" for row in rows]) >= 0.95
+    found = [row.quantities["energy_per_image_j"].difference for row in rows]
+    assert np.mean([abs(d.value) <= d.expanded() for d in found]) >= 0.85
+
+
+def test_a_board_with_more_power_is_different(tmp_path: Path, usual: Path) -> None:
+    hungry = write(tmp_path / "hungry", Made(seed=2, more=0.05))
+    done = run("experiments.compare", usual, hungry, "--json")
+    assert done.returncode == 0, done.stderr
+    tree = json.loads(done.stdout)
+    assert tree["alike"]
+    assert [(row["network"], row["batch"]) for row in tree["rows"]] == [(n, b) for n in NETWORKS for b in BATCHES]
+    with TraceReader(usual / "trace.h5") as a, TraceReader(hungry / "trace.h5") as b:
+        truth = {
+            (x.network, x.batch): y.true_energy_per_image_j - x.true_energy_per_image_j
+            for x, y in zip(reduce_run(a).rows, reduce_run(b).rows, strict=True)
+            if x and y
+        }
+    for row in tree["rows"]:
+        energy = row["energy_per_image_j"]
+        assert row["verdict"] == row["power_w"]["verdict"] == "different"
+        assert energy["difference"] == pytest.approx(truth[row["network"], row["batch"]], abs=energy["difference_u"])
+        assert energy["relative"] == pytest.approx(0.05, abs=0.01)
+        assert energy["welch"]["p_holm"] < 0.01
+        assert row["time_per_image_s"]["verdict"] == "equivalent"
+
+
+def test_an_error_of_the_supply_that_both_runs_have_cancels(tmp_path: Path, usual: Path) -> None:
+    one, two = (write(tmp_path / str(seed), Made(seed=seed, supply_error_a=4e-3)) for seed in (2, 3))
+    (first, second), usual_side = (sides.load(path) for path in (one, two)), sides.load(usual)
+    same, others = (
+        [row.quantities["power_w"] for row in verdicts.compare(first, second, shared, 0.02)]
+        for shared in (SAME, Shared())
+    )
+    for near, far in zip(same, others, strict=True):
+        assert abs(near.relative) < near.difference.expanded() / near.a.value < 0.006
+        assert far.difference.expanded() > 1.5 * near.difference.expanded()
+    for row in verdicts.compare(usual_side, first, Shared(), 0.02):  # now one of them has it alone
+        power = row.quantities["power_w"]
+        assert 0.003 < abs(power.relative) < power.difference.expanded() / power.a.value
+
+
+def test_what_is_common_is_known_by_the_names_that_budgets_use(usual: Path) -> None:
+    row = sides.load(usual).rows["AlexNet", 1]
+    names = {c.name for c in row.budgets["energy_per_image_j"].components}
+    assert {*verdicts.REFERENCES, verdicts.REPEATABILITY, "timebase", "current linearity"} <= names
+    assert "current at output off" in names
+
+
+def test_instruments_of_a_simulated_bench_are_others_with_another_seed(tmp_path: Path, usual: Path) -> None:
+    a = sides.load(usual)
+    found = []
+    for plan_seed in (1, 5):
+        b = sides.load(write(tmp_path / str(plan_seed), Made(seed=2, plan_seed=plan_seed, repeats=1)))
+        found.append(context.shared(a.facts, b.facts, simulated=True))
+    assert found[0].supply
+    assert found[0].probe
+    assert found[1] == Shared()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (Made(lab=("voltage_v: 12.0", "voltage_v: 12.5")), "supply voltage: 12 V"),
+        (Made(lab=("serial: SIM1146B", "serial: OTHER")), "probe: 1146B SIM1146B"),
+        (Made(lab=("turns: 1", "turns: 2")), "2 turn(s) in B"),
+        (Made(lab=("name: this computer", "name: another board")), "device: this computer in A"),
+        (Made(lab=("bench: simulated demonstration bench", "bench: the other one")), "bench: simulated demo"),
+        (Made(window_s=2.0), "window: 1 s in A, 2 s in B"),
+        (Made(told=("threads", 4)), "threads: 2 in A, 4 in B"),
+        (Made(told=("mode", {"dtype": "fp16"})), "fp16"),
+    ],
+)
+def test_unlike_contexts_are_refused_by_name(
+    tmp_path: Path, usual: Path, made: Made, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write(tmp_path / "other", replace(made, repeats=1))
+    assert _compare(parser().parse_args([str(usual), str(other)])) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert said in err
+    assert _compare(parser().parse_args([str(usual), str(other), "--anyway", "--json"])) == 0
+    tree = json.loads(capfd.readouterr().out)
+    assert not tree["alike"]
+    assert any(
+        said.partition(":")[0] in d["name"] or said in (d["a"] + d["b"]) for d in tree["context"]["different"]
+    ) or (said in " ".join(tree["notes"]))
+
+
+def test_one_repeat_concludes_nothing_and_tables_alone_can_be_compared_when_told(
+    tmp_path: Path, usual: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    single = write(tmp_path / "single", Made(seed=2, repeats=1))
+    assert {r.verdict for r in verdicts.compare(sides.load(usual), sides.load(single), SAME, 0.5)} == {"inconclusive"}
+    table = tmp_path / "again" / "results.csv"
+    table.parent.mkdir()
+    with TraceReader(usual / "trace.h5") as reader:
+        table.write_text(results_csv(reduce_run(reader), replayed=True))
+    assert _compare(parser().parse_args([str(usual), str(table.parent)])) == 2
+    refused = capfd.readouterr().err
+    assert "supply voltage: 12 V" in refused
+    assert "name the run's folder or its trace.h5" in refused
+    assert _compare(parser().parse_args([str(usual), str(table), "--anyway", "--margin", "5%"])) == 0
+    said = capfd.readouterr().out
+    assert "4 equivalent, 0 different, 0 inconclusive" in said
+    assert "NOT MADE IN THE SAME CONTEXT" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["nowhere", "{usual}"], 2, "nowhere: there is no such file"),
+        (["{usual}", "{usual}/trace.h5"], 2, "nothing to compare"),
+        (["{usual}", "{empty}"], 2, "holds neither trace.h5 nor results.csv"),
+        (["{usual}", "{bad}"], 2, "bad.csv: is no results.csv"),
+        (["{usual}", "{broken}"], 3, "broken.h5"),
+        (["{usual}", "{usual}", "--margin", "two"], 2, "--margin 'two'"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(
+    tmp_path: Path, usual: Path, args: list[str], code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF" * 100)
+    names = {"usual": usual, "empty": tmp_path / "empty", "bad": tmp_path / "bad.csv", "broken": tmp_path / "broken.h5"}
+    with pytest.raises(BenchError) as caught:
+        _compare(parser().parse_args([text.format(**names) for text in args]))
+    assert caught.value.exit_code == code
+    assert said in str(caught.value)
+
+
+def test_a_difference_is_as_unsure_as_first_principles_say() -> None:
+    """Two rows with one common and one own error each: only the own ones are left."""
+    from calibration.budget import Budget, Component
+
+    def row(value: float) -> sides.Row:
+        parts = (Component("timebase", 0.01, value, "1"), Component("current noise", 0.003, 1.0, "W"))
+        return sides.Row(3, {"power_w": Budget("power_w", value, "W", parts)})
+
+    near = verdicts.difference("power_w", row(5.0), row(5.0), (None, None), SAME)
+    assert near.u == pytest.approx(0.003 * np.sqrt(2))
+    twice = verdicts.difference("power_w", row(5.0), row(10.0), (None, None), SAME)
+    assert twice.value == 5.0
+    assert twice.u == pytest.approx(np.hypot(0.01 * 5.0, 0.003 * np.sqrt(2)))
+    alone = verdicts.difference("power_w", row(5.0), row(5.0), (None, None), Shared())
+    assert alone.u == pytest.approx(np.sqrt(2) * np.hypot(0.05, 0.003))
+
+
+def test_probabilities_are_the_inverse_of_half_widths() -> None:
+    from calibration.propagation import half_width, probability
+
+    mixed = [("t", 1.0, 4.0), ("rectangular", 2.0, np.inf), ("normal", 0.5, np.inf)]
+    for parts in ([("normal", 2.0, np.inf)], [("rectangular", 1.0, np.inf)], mixed):
+        for wanted in (0.5, 0.95, 0.9999):
+            assert probability(parts, half_width(parts, wanted)) == pytest.approx(wanted, abs=1e-6)
+    assert probability([], 0.1) == 1.0
+    assert probability(mixed, 0.0) == 0.0

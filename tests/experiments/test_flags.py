@@ -1,0 +1,170 @@
+"""Which flag follows from which facts, and that facts of any shape never stop a reduction."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import device, flags
+from experiments.flags import FLAGS, Baseline
+
+ROOT = Path(__file__).resolve().parents[2]
+HASH = "sha256"
+
+
+def quiet() -> dict[str, Any]:
+    """A run of 1.5 s on two processors, one of them busy with it, on a cool machine."""
+    before = {
+        "at_ns": 10_000_000_000,
+        "busy_s": 100.0,
+        "steal_s": 5.0,
+        "own_s": 20.0,
+        "waited_s": 1.0,
+        "cpus": 2,
+        "temperature_c": {"cpu": 45.0},
+        "limit_c": {"cpu": 95.0},
+        "throttle": {"core_throttle_count": 7, "cpu-balanced": 0},
+    }
+    after = copy.deepcopy(before)
+    after |= {"at_ns": 11_500_000_000, "busy_s": 101.6, "own_s": 21.5, "waited_s": 1.01}
+    return {
+        "condition_before": before,
+        "condition_after": after,
+        "reference_s": {HASH: {"before": [0.004, 0.0021, 0.0021], "after": [0.003, 0.002, 0.002]}},
+        "reference_mhz": {"before": 1500.0, "after": 1500.0},
+        "sensors_after": {"gpu0 throttle": {"quantity": "throttle", "value": "0x1"}},
+    }
+
+
+def changed(*path: str, value: Any) -> dict[str, Any]:
+    """The quiet run with one fact changed."""
+    facts = quiet()
+    *way, last = path
+    tree = facts
+    for name in way:
+        tree = tree[name]
+    tree[last] = value
+    return facts
+
+
+def given_to(done: dict[str, Any], ready: dict[str, Any] | None = None) -> tuple[str, ...]:
+    baseline = Baseline()
+    baseline.take(quiet())
+    return flags.of_run(ready or {"settled": True}, done, baseline)
+
+
+def test_a_quiet_run_has_none() -> None:
+    assert given_to(quiet()) == ()
+
+
+@pytest.mark.parametrize(
+    ("done", "code"),
+    [
+        (changed("condition_after", "waited_s", value=1.2), "busy-host"),
+        (changed("condition_after", "busy_s", value=102.95), "busy-host"),
+        (changed("condition_after", "steal_s", value=5.04), "steal"),
+        (changed("condition_after", "throttle", value={"core_throttle_count": 8}), "throttled"),
+        (changed("condition_before", "throttle", "cpu-balanced", value=1), "throttled"),
+        (changed("sensors_after", "gpu0 throttle", "value", value="0x24"), "throttled"),
+        (changed("condition_after", "temperature_c", "cpu", value=91.0), "hot"),
+        (changed("reference_mhz", "after", value=1400.0), "freq-changed"),
+        (changed("reference_s", HASH, "before", value=[0.004, 0.0025, 0.0024]), "slow-reference"),
+        (changed("reference_s", HASH, "after", value=[0.0022, 0.0024, 0.003]), "slow-reference"),
+    ],
+)
+def test_one_disturbance_gives_its_flag_alone(done: dict[str, Any], code: str) -> None:
+    assert given_to(done) == (code,)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        changed("condition_after", "busy_s", value=102.3),  # half a processor of others, and enough left for them
+        changed("condition_after", "temperature_c", "chip", value=120.0),  # a zone that states no limit
+        changed("condition_after", "throttle", value={"core_throttle_count": 7}),
+        changed("reference_s", HASH, "before", value=[0.02, 0.0021, 0.0022]),  # the median counts
+        changed("reference_s", "other work", value={"before": [1.0], "after": [1.0]}),  # not done at the start
+    ],
+)
+def test_what_disturbs_nothing_flags_nothing(done: dict[str, Any]) -> None:
+    assert given_to(done) == ()
+
+
+def test_the_reference_is_compared_with_the_first_of_its_kind() -> None:
+    baseline = Baseline()
+    for seconds in (0.003, 0.002, 0.004):
+        baseline.take({"reference_s": {HASH: {"before": [2 * seconds, seconds], "after": [3 * seconds]}}})
+    assert baseline.times_s == {HASH: 0.003}
+    assert baseline.slowness({"reference_s": {HASH: {"after": [0.009, 0.006, 0.003]}}}) == pytest.approx(2)
+    assert baseline.slowness({}) is None
+
+
+@pytest.mark.parametrize(
+    ("marker_s", "moving_s", "agree"),
+    [
+        (1.5, 0.0, True),
+        (1.5014, 0.0, True),
+        (1.4986, 0.0, True),
+        (1.5020, 0.0, False),
+        (1.4980, 0.0, False),
+        (1.5100, 0.01, True),
+        (1.4900, 0.01, False),
+    ],
+)
+def test_clocks_agree_within_a_thousandth_and_the_moves(marker_s: float, moving_s: float, agree: bool) -> None:
+    assert flags.of_clocks(1.5, marker_s, 20e-6, moving_s) == (() if agree else ("clock-mismatch",))
+
+
+def test_repeats_that_scatter() -> None:
+    assert flags.of_repeats([0.01, 0.0101, 0.0099]) == ()
+    assert flags.of_repeats([0.01, 0.0115, 0.0099]) == ("spread",)
+    assert flags.of_repeats([0.01]) == ()
+
+
+def test_every_flag_is_documented() -> None:
+    told = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/flags.md").read_text(), re.MULTILINE)
+    assert told == list(FLAGS)
+
+
+json_trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(
+        ["before", "after", "cpu", "value", "quantity", "throttle", "at_ns", "busy_s", "own_s", "cpus", "steal_s"]
+    ), children, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+names = ["memory", "condition_before", "condition_after", "reference_s", "reference_mhz", "sensors_after", "gate_ns"]
+names += ["size", "mode", "settled", "device", "threads", "weights", "warmup_s", "warmup_batches"]
+
+
+def test_runs_whose_facts_were_lost_do_not_change_what_the_others_say() -> None:
+    told: dict[str, Any] = {"device": "cpu", "mode": {"dtype": "fp32"}}
+    runs = [
+        device.DeviceRun(k, 4, 1.0, 1.0, np.full(4, 0.25), np.empty(0), ready, {}, ())
+        for k, ready in enumerate(({}, told, told))
+    ]
+    row = device.row_of("net", 1, runs, ["committed"] * 3)
+    assert (row.device, row.dtype, row.mode) == ("cpu", "fp32", "default")
+
+
+trees = st.dictionaries(st.sampled_from(names), json_trees)
+
+
+@given(ready=trees, done=trees)
+def test_facts_of_any_shape_are_read(ready: dict[str, Any], done: dict[str, Any]) -> None:
+    baseline = Baseline()
+    baseline.take(done)
+    codes = flags.of_run(ready, done, baseline)
+    assert set(codes) <= set(FLAGS)
+    run = device.DeviceRun(0, 4, 1.0, 1.0, np.full(4, 0.25), np.empty(0), ready, done, codes)
+    row = device.row_of("net", 1, [run], ["committed"])
+    columns = row.columns(0.25)
+    assert len(columns) == len(device.COLUMNS)
+    assert columns[:2] == ["0.25", "0"]

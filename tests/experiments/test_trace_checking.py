@@ -1,0 +1,163 @@
+"""Damaged trace files: what is bad is named, what is good is saved, and nothing is taken for good that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+
+from experiments import power_sweep
+from experiments.traces import TraceReader
+from experiments.traces.__main__ import main
+from experiments.traces.checking import check, recover
+from instruments.errors import TraceError
+from tests.trace_files import write_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("whole") / "trace.h5")
+
+
+def codes_of(path: Path) -> dict[float, list[bytes]]:
+    """Codes of every committed capture, by the time at which it was taken."""
+    with TraceReader(path) as reader:
+        return {d.at_s: [r.codes.tobytes() for r in d.capture.records.values()] for d in reader.data()}
+
+
+def test_a_whole_file_is_sound(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = whole.read_bytes()
+    assert main(["check", str(whole), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["sound"] is True
+    assert said["complete"] is True
+    assert said["committed"] == [0, 1, 2, 3]
+    assert whole.read_bytes() == before
+
+
+def test_info_says_what_is_in_it(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(whole), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["captures"] == {"zero committed": 1, "gain committed": 1, "cell committed": 2}
+    assert said["samples"] == 3 * (100_000 * 3 + 60_000)
+    assert said["networks"] == ["net"]
+    assert main(["info", str(whole)]) == 0
+    assert "simulated demonstration bench" in capsys.readouterr().out
+
+
+def flip(path: Path, at: int, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ (1 << bit)]))
+
+
+@pytest.mark.parametrize("role", ["current", "voltage", "markers"])
+def test_a_flipped_bit_in_codes_costs_that_capture_alone(whole: Path, tmp_path: Path, role: str) -> None:
+    path = tmp_path / "t.h5"
+    shutil.copy(whole, path)
+    with h5py.File(path) as f:
+        chunk = f[f"captures/{role}_codes"].id.get_chunk_info_by_coord((2, 0))
+    flip(path, chunk.byte_offset + chunk.size - 2, 3)  # in the checksum: not every bit of a short chunk matters
+    found = check(path)
+    assert (found.good, found.damaged) == ([0, 1, 3], [2])
+    assert any("/captures row 2" in str(p) and role in str(p) for p in found.problems)
+    out = tmp_path / "new.h5"
+    assert recover(path, out) == (3, 1)
+    good = codes_of(whole)
+    del good[20.0]
+    assert codes_of(out) == good
+    with TraceReader(out) as reader:
+        assert [c["state"] for c in reader.cells()] == ["planned", "committed"]
+        assert not reader.complete
+        assert len(reader.readings(1)) == 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_bits_are_flipped_nothing_false_is_saved(whole: Path, tmp_path: Path, seed: int) -> None:
+    """Ten flips anywhere, tables and metadata included: every capture that is saved is as it was written."""
+    rng, path, out = random.Random(seed), tmp_path / "t.h5", tmp_path / "new.h5"
+    shutil.copy(whole, path)
+    for _ in range(10):
+        flip(path, rng.randrange(path.stat().st_size), rng.randrange(8))
+    good = codes_of(whole)
+    try:
+        found = check(path)
+        saved, _ = recover(path, out)
+    except TraceError:
+        return
+    assert saved >= len(found.good)
+    for at_s, codes in codes_of(out).items():
+        assert codes == good.get(at_s, codes)
+
+
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.8, 0.95, 0.9999])
+def test_a_truncated_file_gives_back_what_is_left(whole: Path, tmp_path: Path, share: float) -> None:
+    path, out = tmp_path / "t.h5", tmp_path / "new.h5"
+    shutil.copy(whole, path)
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(TraceError, match="recover"):
+        TraceReader(path)
+    found = check(path)
+    assert found.missing_bytes > 0
+    assert any("cut off" in str(p) for p in found.problems)
+    saved, _ = recover(path, out)
+    good = codes_of(whole)
+    assert saved == len(found.good) >= int(3.9 * share) - 1
+    assert all(good[at_s] == codes for at_s, codes in codes_of(out).items())
+    assert not [p for p in tmp_path.iterdir() if p.name not in ("t.h5", "new.h5")]
+
+
+def test_what_is_no_trace_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.h5").write_bytes(b"not HDF5")
+    with h5py.File(tmp_path / "b.h5", "w") as f:
+        f.create_group("somebody_elses")
+    with h5py.File(tmp_path / "c.h5", "w") as f:
+        f.attrs["joulebench_schema"] = 2
+    for name, expected in (("a", "not HDF5"), ("b", "not a joulebench trace"), ("c", "upgrade"), ("d", "no such file")):
+        path = str(tmp_path / f"{name}.h5")
+        assert main(["check", path]) == 3
+        assert expected in capsys.readouterr().err.lower().replace("hdf5", "HDF5")
+        assert main(["recover", path]) == 3
+        capsys.readouterr()
+
+
+def test_recovering_never_overwrites(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.h5").write_text("precious")
+    assert main(["recover", str(whole), "--out", str(tmp_path / "new.h5")]) == 3
+    assert (tmp_path / "new.h5").read_text() == "precious"
+
+
+def spoil(path: Path, what: str) -> None:
+    """Damage what every look at a run reads first."""
+    if what == "a journal's chunk":
+        with h5py.File(path) as f:
+            chunk = f["cells/state"].id.get_chunk_info(0)
+        flip(path, chunk.byte_offset + chunk.size - 2, 3)
+    else:
+        with h5py.File(path, "r+") as f:
+            f["provenance/plan"][1:9] = b"?"
+
+
+@pytest.mark.parametrize("what", ["a journal's chunk", "the plan"])
+@pytest.mark.parametrize("program", ["info", "resume"])
+def test_damage_met_on_the_way_is_one_line_with_advice(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, what: str
+) -> None:
+    path = tmp_path / "trace.h5"
+    shutil.copy(whole, path)
+    spoil(path, what)
+    before = path.read_bytes()
+    code = main(["info", str(path)]) if program == "info" else power_sweep.main(["--resume", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert code == 3
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"error: {path}: ")
+    assert "experiments.traces check" in said
+    assert path.read_bytes() == before

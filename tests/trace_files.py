@@ -1,0 +1,45 @@
+"""Trace files made straight from the simulated world, without any instrument."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.plan import make_plan
+from experiments.traces import CaptureRow, Reading, TraceWriter
+from tests.worlds import LAB, Bench
+
+SOURCES = {"current": "current", "voltage": "voltage", "markers": "markers"}
+PLAN = make_plan(["net"], [4], 2, 2.0, 1)
+
+
+def write_run(path: Path, seed: int = 3) -> Path:
+    """Write a zero, a gain and two cells of one bench, the second cell with a shorter record."""
+    bench = Bench.make(seed)
+    with TraceWriter.create(path, PLAN, source="simulated", texts={"lab_yaml": LAB.read_text()}) as writer:
+        zero = bench.steady("zero", 1.0)
+        writer.settle(writer.add(CaptureRow("zero", host_s=1.0), zero.data.capture, SOURCES))
+        bench.power(2.0, True)
+        for k, (kind, points) in enumerate((("gain", 100_000), ("cell", 100_000), ("cell", 60_000))):
+            bench.points, at_s = points, 10.0 * (k + 1)
+            measured = bench.run(kind, at_s, 20, 0.05 if points == 100_000 else 0.02)
+            row = CaptureRow(
+                kind,
+                cell=k - 1,
+                network="net",
+                batch=4,
+                repeat=max(k - 1, 0),
+                batches=20,
+                images=80,
+                host_s=at_s,
+                batch_end_ns=tuple(range(20)),
+            )
+            index = writer.add(row, measured.data.capture, SOURCES)
+            if kind == "gain":
+                compared = bench.comparison(measured, at_s)
+                writer.readings(index, [Reading("A", value, 0.5) for value in compared.reference_a])
+                writer.readings(index, [Reading("V", value, 0.5) for value in compared.reference_v])
+            writer.settle(index)
+            if kind == "cell":
+                writer.cell(k - 1, "committed", capture=index)
+        writer.complete()
+    return path
