@@ -1,0 +1,211 @@
+"""How every figure looks: colours, sheets of panels, the line that says where values come from, files.
+
+matplotlib is imported only when drawing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from experiments.networks import NETWORKS
+from experiments.reduction import Outcome
+
+FALLBACK_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
+FAMILY_MARKERS = {"AlexNet": "o", "NIN": "s", "ENet": "D", "Inception": "^", "ResNet": "v", "VGG": "P"}
+OTHER_MARKERS = ("X", "p", "h", "<", ">", "*", "d")
+
+GREY = "#8a8a8a"
+"""Of what is no network's own: fits, fronts, notes."""
+
+RESIDUE = "#e9e9e9"
+"""Of areas and bands behind the data."""
+
+DPI = 150
+LEGEND_IN, LEGEND_ROWS = 1.7, 22
+SMALL = 7.5
+_CHARACTERS_PER_INCH = 17.0
+_LINE_IN = 0.145
+LONGEST_NAME = 26
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": "0.35",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linestyle": ":",
+    "grid.color": "0.82",
+    "xtick.color": "0.25",
+    "ytick.color": "0.25",
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "text.parse_math": False,  # names of networks and benches are not formulas
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "joulebench",
+}
+
+
+def colour_of(network: str, outcome: Outcome) -> str:
+    """Colour of a network: the paper's where it has one."""
+    return colours(outcome.plan.networks)[network]
+
+
+def colours(networks: Sequence[str]) -> dict[str, str]:
+    """Colour of each network: the paper's where it has one, another by its place where not."""
+    return {
+        name: NETWORKS[name].colour if name in NETWORKS else FALLBACK_COLOURS[k % len(FALLBACK_COLOURS)]
+        for k, name in enumerate(networks)
+    }
+
+
+def markers(networks: Sequence[str]) -> dict[str, str]:
+    """Shape of each network's points in lines: one for a family, by its place for what is not the paper's."""
+    return {
+        name: FAMILY_MARKERS[NETWORKS[name].family] if name in NETWORKS else OTHER_MARKERS[k % len(OTHER_MARKERS)]
+        for k, name in enumerate(networks)
+    }
+
+
+def short(name: str) -> str:
+    """A network's name as it fits into a figure."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = (LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw or save in here: with this style, whatever the user's own settings of matplotlib are."""
+    os.environ["MPLBACKEND"] = "agg"  # a name that matplotlib does not know would stop its import
+    import matplotlib
+
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that the font lacks
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def sheet(
+    title: str,
+    rows: int,
+    columns: int,
+    panel_in: tuple[float, float],
+    *,
+    right_in: float = 0.0,
+    **shared: Any,
+) -> tuple[Any, list[list[Any]]]:
+    """Make a figure of rows x columns panels, each (width, height); `right_in` is for a legend at its right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width, height = columns * panel_in[0] + right_in, rows * panel_in[1] + 0.4
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle("\n".join(textwrap.wrap(title, int(width * 11.5))), x=0.01, ha="left", fontsize=11.5)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared).tolist()
+
+
+def panel_title(axes: Any, parts: Sequence[str], width_in: float, **options: Any) -> None:
+    """Head a panel, on several lines where it is narrow."""
+    width, given = int(width_in * 12.0), [part for part in parts if part]
+    lines = [" · ".join(given)]
+    if len(lines[0]) > width:
+        lines = [line for part in given for line in textwrap.wrap(part, width)]
+    axes.set_title("\n".join(lines), **options)
+
+
+def sign(figure: Any, *notes: str, room_in: float = 0.0) -> float:
+    """Write below a figure where its values come from, and what else is to be known.
+
+    Keeps a strip of the height `room_in` free above that, and gives the height in inches at which it begins.
+    """
+    width, height = figure.get_size_inches()
+    lines = [part for note in notes for part in textwrap.wrap(note, int(width * _CHARACTERS_PER_INCH))]
+    text_in = _LINE_IN * len(lines) + 0.08
+    foot_in = text_in + room_in
+    figure.set_size_inches(width, height + foot_in)
+    share = foot_in / (height + foot_in)
+    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    figure.text(0.01, 0.05 / (height + foot_in), "\n".join(lines), fontsize=SMALL, color="0.3", va="bottom")
+    return text_in
+
+
+def settle(figure: Any) -> None:
+    """Lay a figure out for good, so that what is placed by its pixels from now on stays in place."""
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def plain_log(axis: Any) -> None:
+    """Tick a logarithmic axis at 1, 2 and 5 (1 alone over many decades), in plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low) if low > 0 else 1.0
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3.2 else (1.0, 2.0, 5.0), numticks=30))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def network_legend(figure: Any, networks: Sequence[str], *, lines: bool) -> None:
+    """Name every network's colour (and shape) at the figure's right."""
+    from matplotlib.lines import Line2D
+
+    colour, marker = colours(networks), markers(networks)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour[name],
+            marker=marker[name] if lines else "o",
+            linestyle="-" if lines else "",
+            markersize=5 if lines else 7,
+            markeredgecolor="0.3",
+            markeredgewidth=0.4,
+            label=short(name),
+        )
+        for name in networks
+    ]
+    figure.legend(handles=handles, loc="outside right upper", ncols=_legend_columns(networks))
+
+
+def legend_in(networks: Sequence[str]) -> float:
+    """Width that the legend takes."""
+    return LEGEND_IN * _legend_columns(networks)
+
+
+def _legend_columns(networks: Sequence[str]) -> int:
+    return max(1, -(-len(networks) // LEGEND_ROWS))
+
+
+def png(figure: Any, dpi: int = 130) -> bytes:
+    """Render a figure as PNG bytes, the same for the same figure."""
+    return _saved(figure, "png", {"Software": None}, dpi)
+
+
+def pdf(figure: Any) -> bytes:
+    """Render a figure as PDF bytes, the same for the same figure."""
+    return _saved(figure, "pdf", {"CreationDate": None, "Creator": None}, DPI)
+
+
+def _saved(figure: Any, form: str, metadata: dict[str, Any], dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()

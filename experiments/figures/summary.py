@@ -1,0 +1,129 @@
+"""The pictures of a run's report: net power and energy per image against batch size, and one record."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.figures.style import colour_of
+from experiments.reduction import Outcome
+
+
+def _axes(title: str, ylabel: str) -> tuple[Any, Any]:
+    os.environ["MPLBACKEND"] = "agg"  # a name that matplotlib does not know would stop its import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel("batch size [images]")
+    axes.set_ylabel(ylabel)
+    axes.grid(True, linestyle=":", color="0.8")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _batch_axis(axes: Any, outcome: Outcome) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(outcome.plan.batches, [str(b) for b in outcome.plan.batches])
+    axes.minorticks_off()
+    low, high = min(outcome.plan.batches), max(outcome.plan.batches)
+    axes.set_xlim(low / 1.25, high * 1.25)
+
+
+def _series(outcome: Outcome, network: str, quantity: str) -> tuple[list[int], list[float], list[float]]:
+    batches, values, halves = [], [], []
+    for (name, batch), row in zip(outcome.pairs, outcome.rows, strict=True):
+        if name == network and row is not None:
+            budget = getattr(row, quantity)
+            batches.append(batch)
+            values.append(budget.value)
+            halves.append(budget.expanded())
+    return batches, values, halves
+
+
+def _origin(outcome: Outcome) -> str:
+    return f"{outcome.source} bench, error bars: 95 % intervals"
+
+
+def _dodge(outcome: Outcome, network: str) -> float:
+    """Factor that sets the networks' error bars a little apart on the logarithmic batch axis."""
+    k = outcome.plan.networks.index(network) - (len(outcome.plan.networks) - 1) / 2
+    return float(2 ** (0.035 * k))
+
+
+def power_vs_batch(outcome: Outcome) -> Any:
+    """Draw net power against batch size, one line per network, and the idle power in the title."""
+    figure, axes = _axes(f"Net power against batch size ({_origin(outcome)})", "net power [W]")
+    idle = [row.idle_power_w.value for row in outcome.rows if row is not None]
+    for network in outcome.plan.networks:
+        batches, values, halves = _series(outcome, network, "net_power_w")
+        if batches:
+            axes.errorbar(
+                np.array(batches) * _dodge(outcome, network),
+                values,
+                halves,
+                label=network,
+                color=colour_of(network, outcome),
+                marker="o",
+                markersize=4,
+                capsize=3,
+                linewidth=1.3,
+            )
+    _batch_axis(axes, outcome)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
+    if idle:
+        axes.text(
+            0.99, 0.02, f"idle, subtracted: {np.mean(idle):.3f} W", transform=axes.transAxes, ha="right", fontsize=9
+        )
+        axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+def energy_vs_batch(outcome: Outcome) -> Any:
+    """Draw energy per image, gross (solid) and net of idle (dashed), against batch size."""
+    figure, axes = _axes(f"Energy per image against batch size ({_origin(outcome)})", "energy per image [J]")
+    for network in outcome.plan.networks:
+        for quantity, style, label in (("energy_per_image_j", "-", network), ("net_energy_per_image_j", "--", None)):
+            batches, values, halves = _series(outcome, network, quantity)
+            if batches:
+                axes.errorbar(
+                    np.array(batches) * _dodge(outcome, network) * (1.0 if label else 1.02),
+                    values,
+                    halves,
+                    label=label,
+                    color=colour_of(network, outcome),
+                    marker="o" if label else None,
+                    markersize=4,
+                    capsize=3,
+                    linewidth=1.3,
+                    linestyle=style,
+                )
+    _batch_axis(axes, outcome)
+    axes.set_ylim(bottom=0)
+    if any(row is not None for row in outcome.rows):
+        axes.plot([], [], "k--", linewidth=1.3, label="net of idle")
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def waveform(time_s: NDArray[np.float64], current_a: NDArray[np.float64], gate: NDArray[np.bool_], title: str) -> Any:
+    """Draw one record: current as min/mean/max over short stretches, and the gate; arrays of shape (n,)."""
+    figure, axes = _axes(title, "current [A]")
+    axes.set_xlabel("time from the gate's rise [s]")
+    size = max(len(time_s) // 1500, 1)
+    n = len(time_s) // size * size
+    blocks = current_a[:n].reshape(-1, size)
+    t = time_s[:n].reshape(-1, size).mean(axis=1)
+    axes.fill_between(t, blocks.min(axis=1), blocks.max(axis=1), color="#9ecae1", linewidth=0, label="min to max")
+    axes.plot(t, blocks.mean(axis=1), color="#08519c", linewidth=0.9, label="mean")
+    inside = np.flatnonzero(gate)
+    if inside.size:
+        axes.axvspan(time_s[inside[0]], time_s[inside[-1]], color="#fde9c9", zorder=0, label="gate high")
+    axes.legend(fontsize=9, loc="center right", framealpha=1.0)
+    axes.set_xlim(t[0], t[-1])
+    return figure
