@@ -80,7 +80,12 @@ class Plan:
     def from_json(text: str) -> Plan:
         """Read what `to_json` wrote."""
         tree: dict[str, Any] = json.loads(text)
-        run = tree["run"]
+        run = tree.get("run") or {
+            "device": "auto",
+            "threads": 0,
+            "mode": RunOptions().mode.as_json(),
+            "weights": "random",
+        }
         try:
             mode = mode_of(run["mode"])
         except DutProtocolError as error:

@@ -340,7 +340,22 @@ def _environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    if state := _git_state():
+        found["git"] = state
     return found
+
+
+def _git_state() -> str:
+    """Commit of the checkout that this program runs from, with -dirty after changes; empty where there is none."""
+    import subprocess
+
+    here = Path(__file__).resolve().parent
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _json(value: Any) -> str:

@@ -12,16 +12,18 @@ SOURCES = {"current": "current", "voltage": "voltage", "markers": "markers"}
 PLAN = make_plan(["net"], [4], 2, 2.0, 1)
 
 
-def write_run(path: Path, seed: int = 3) -> Path:
+def write_run(path: Path, seed: int = 3, dt_s: float = 20e-6) -> Path:
     """Write a zero, a gain and two cells of one bench, the second cell with a shorter record."""
     bench = Bench.make(seed)
-    with TraceWriter.create(path, PLAN, source="simulated", texts={"lab_yaml": LAB.read_text()}) as writer:
+    bench.dt_s, full = dt_s, round(2.0 / dt_s)
+    bench.points = full
+    with TraceWriter.create(path, PLAN, source="simulated", texts={"lab_yaml": LAB.read_text()}, points=full) as writer:
         zero = bench.steady("zero", 1.0)
         writer.settle(writer.add(CaptureRow("zero", host_s=1.0), zero.data.capture, SOURCES))
         bench.power(2.0, True)
-        for k, (kind, points) in enumerate((("gain", 100_000), ("cell", 100_000), ("cell", 60_000))):
+        for k, (kind, points) in enumerate((("gain", full), ("cell", full), ("cell", full * 3 // 5))):
             bench.points, at_s = points, 10.0 * (k + 1)
-            measured = bench.run(kind, at_s, 20, 0.05 if points == 100_000 else 0.02)
+            measured = bench.run(kind, at_s, 20, 0.05 if points == full else 0.02)
             row = CaptureRow(
                 kind,
                 cell=k - 1,

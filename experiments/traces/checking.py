@@ -108,6 +108,8 @@ def missing_bytes(path: Path) -> int:
     """How many bytes a file lacks of the length that its own superblock states; 0 where it is not known."""
     try:
         size = path.stat().st_size
+        if not path.is_file():  # a pipe would be waited for
+            return 0
         with path.open("rb") as file:
             head = file.read(_END_OF_FILE + 8)
     except OSError as error:
@@ -125,17 +127,19 @@ def opened(path: Path) -> Iterator[TraceReader]:
     Raises TraceError as TraceReader does.
     """
     lacking = missing_bytes(path)
-    if not lacking:
-        with TraceReader(path) as reader:
-            yield reader
-        return
-    with tempfile.TemporaryDirectory(prefix="joulebench-", dir=_roomy(path)) as folder:
-        copy = Path(folder) / path.name
-        shutil.copyfile(path, copy)
-        os.truncate(copy, path.stat().st_size + lacking)
-        with TraceReader(copy) as reader:
-            reader.path = path
-            yield reader
+    with contextlib.ExitStack() as stack:
+        copy = path
+        if lacking:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="joulebench-", dir=_roomy(path)))
+            copy = Path(folder) / path.name
+            shutil.copyfile(path, copy)
+            os.truncate(copy, path.stat().st_size + lacking)
+        try:
+            reader = stack.enter_context(TraceReader(copy))
+        except DamageError as error:
+            raise TraceError(f"{path}: its tables are damaged ({str(error.__cause__)[:160]}): {_GIVEN_UP}") from error
+        reader.path = path
+        yield reader
 
 
 def _roomy(path: Path) -> str | None:
@@ -298,7 +302,7 @@ def recover(path: Path, out: Path) -> tuple[int, int]:
             for index in range(captures.length):
                 row = captures.row(index)
                 try:
-                    if not row.get("state"):
+                    if row.get("state") not in ("committed", "rejected"):
                         raise TraceError("its row is lost")
                     capture = _check_codes(group, captures, index)
                 except TraceError:

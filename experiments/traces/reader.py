@@ -56,7 +56,7 @@ class TraceReader:
             self._check()
         except (KeyError, RuntimeError, OSError, TypeError) as error:
             self.file.close()
-            raise TraceError(
+            raise DamageError(
                 f"{self.path}: is damaged ({str(error)[:160]}); python -m experiments.traces check tells what is left"
             ) from error
         except BaseException:
@@ -67,14 +67,14 @@ class TraceReader:
         found = self.file.attrs.get("joulebench_schema")
         if found is None:
             raise TraceError(f"{self.path}: is HDF5 but not a joulebench trace (no joulebench_schema attribute)")
-        if not isinstance(found, int | np.integer):
-            raise TraceError(f"{self.path}: is damaged: its schema is {str(found)[:40]!r}, no number")
+        if not isinstance(found, int | np.integer) or found < 1:
+            raise TraceError(f"{self.path}: is damaged: its schema is {str(found)[:40]!r}, no version")
         if int(found) > schema.SCHEMA:
             raise TraceError(
                 f"{self.path}: has trace schema {int(found)}, this program reads up to {schema.SCHEMA}: "
                 "upgrade joulebench"
             )
-        for group in ("provenance", *schema.GROUPS):
+        for group in ("provenance", "cells", "captures"):
             if group not in self.file:
                 raise TraceError(f"{self.path}: the group /{group} is missing: the file was cut before its first flush")
 
@@ -140,7 +140,8 @@ class TraceReader:
     @tells_damage
     def long_text(self, name: str, index: int) -> str:
         """A long text (one of `schema.ON_DEMAND`) of one capture."""
-        return schema.text_of(self.file["captures"][name][index])
+        g = self.file["captures"]
+        return schema.text_of(g[name][index]) if name in g else ""
 
     def readings(self, index: int) -> list[Reading]:
         """The supply's readings that belong to a capture."""
@@ -222,15 +223,19 @@ class TraceReader:
 
     @tells_damage
     def _table(self, group: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        if group not in self.file:
+            return []
         g = self.file[group]
         _, variables = schema.GROUPS[group]
         columns: dict[str, list[Any]] = {}
         for name, spec in variables.items():
-            if name not in without:
+            if name not in without and name in g:
                 values = g[name][:]
                 columns[name] = schema.texts_of(values) if spec.width else values.tolist()
         # A program that died may have left the last row half written.
         length = min(len(column) for column in columns.values())
+        for name in variables.keys() - columns.keys() - set(without):  # an earlier program did not write it
+            columns[name] = [schema.unwritten(name, variables[name])] * length
         return [{name: column[k] for name, column in columns.items()} for k in range(length)]
 
     def data(self, states: Sequence[str] = ("committed",), kinds: Sequence[str] | None = None) -> Iterator[CaptureData]:

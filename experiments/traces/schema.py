@@ -186,6 +186,14 @@ class CaptureRow:
     batch_end_ns: Sequence[int] = field(default_factory=tuple)
 
 
+def unwritten(name: str, spec: Variable) -> Any:
+    """What stands for a variable that the file of an earlier program does not have."""
+    default = getattr(CaptureRow, name, None)
+    if default is not None:
+        return default
+    return "" if spec.width else math.nan if spec.kind.startswith("f") else 0
+
+
 @dataclass(frozen=True)
 class Reading:
     """One reading of the supply during a capture."""
