@@ -1,9 +1,10 @@
 """Many trace files replayed by one process, a pool of processes and a Dask cluster on this computer.
 
 `python -m benchmarks.replay_collections [--files N] [--captures K] [--workers W] [--full] [--json]`: makes N files of a
-simulated run of K cells each, and replays them all with `experiments.replay`'s own functions. Every way is timed with
-what it takes to start it, and its table of results must equal that of one process. What is said of a cluster holds
-for one on this computer, whose scheduler and client share its processors with the workers.
+simulated run of K cells each, and replays them all with the command that a user gives, once in each way. Every time
+is from the command's start to its end, every table of results must equal that of one process, and memory is that of
+the process that hands the work out. What is said of a cluster holds for one on this computer, whose scheduler and
+client share its processors with the workers.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import argparse
 import json
 import logging
 import os
-import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,9 +26,7 @@ from typing import Any
 import numpy as np
 
 from experiments.plan import make_plan
-from experiments.replay_jobs import Options
-from experiments.replay_many import TABLE, find_files, replay_many
-from experiments.replay_workers import Dask, Processes, here
+from experiments.replay_many import TABLE
 from experiments.traces import CaptureRow, TraceWriter
 from instruments.waveform import Capture, Preamble, Record
 
@@ -102,46 +101,44 @@ def cluster(workers: int) -> Iterator[str]:
         yield here_too.scheduler_address
 
 
-def peak_mib() -> float:
-    """Most memory that this process has had, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def timed(runs: Path, out: Path, full: bool, *options: str) -> tuple[float, float, bytes]:
+    """Seconds of one command from its start to its end, most memory of its own process (MiB), its table."""
+    command = [sys.executable, "-m", "experiments.replay", str(runs), "--out", str(out), "--quiet", *options]
+    start_s = time.perf_counter()
+    process = subprocess.Popen(command if full else [*command, "--results-only"])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start_s
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}")
+    return seconds, usage.ru_maxrss / 1024, (out / TABLE).read_bytes()
 
 
-def measure(runs: Path, out: Path, workers: int, full: bool) -> list[dict[str, Any]]:
+def measure(runs: Path, out: Path, files: int, workers: int, full: bool) -> list[dict[str, Any]]:
     """Time each way, and compare its table with that of one process."""
-    files, options = find_files([runs]), Options(results_only=not full)
     found: list[dict[str, Any]] = []
-    reference = b""
+    tables = []
 
-    def took(name: str, start_s: float, folder: Path) -> None:
-        nonlocal reference
-        seconds = time.perf_counter() - start_s
-        table = (folder / TABLE).read_bytes()
-        reference = reference or table
+    def took(name: str, seconds: float, mib: float, table: bytes) -> None:
+        tables.append(table)
         found.append(
             {
                 "way": name,
                 "seconds": round(seconds, 3),
-                "ms_per_file": round(1e3 * seconds / len(files), 3),
+                "ms_per_file": round(1e3 * seconds / files, 3),
                 "speed_up": round(found[0]["seconds"] / seconds, 2) if found else 1.0,
-                "same_table": table == reference,
-                "peak_mib_of_this_process": round(peak_mib(), 1),
+                "same_table": table == tables[0],
+                "peak_mib": round(mib, 1),
             }
         )
 
-    start_s = time.perf_counter()
-    replay_many(files, out / "one", options, 1, here, quiet=True)
-    took("one process", start_s, out / "one")
-    start_s = time.perf_counter()
-    replay_many(files, out / "pool", options, workers, Processes(workers), quiet=True)
-    took(f"{workers} processes, with their start", start_s, out / "pool")
+    took("one process", *timed(runs, out / "one", full, "--jobs", "1"))
+    took(f"{workers} processes", *timed(runs, out / "pool", full, "--jobs", str(workers)))
     start_s = time.perf_counter()
     with cluster(workers) as address:
-        running_s = time.perf_counter()
-        dask = Dask(address)
-        replay_many(files, out / "dask", options, dask.workers, dask, quiet=True)
-        took(f"Dask, {workers} workers here, running already", running_s, out / "dask")
-    took(f"Dask, {workers} workers here, with their start and end", start_s, out / "dask")
+        result = timed(runs, out / "dask", full, "--dask", address)
+        took(f"Dask, {workers} workers that run already", *result)
+    took(f"Dask, {workers} workers, with their start and end", time.perf_counter() - start_s, *result[1:])
     return found
 
 
@@ -154,12 +151,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--full", action="store_true", help="figures and reports too, not results.csv alone")
     p.add_argument("--json", action="store_true")
     args = p.parse_args(argv)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="joulebench-") as name:
         folder = Path(name)
         runs = collection(folder, args.files, args.captures)
         size = sum(path.stat().st_size for path in runs.rglob("*.h5")) / args.files / 1e6
-        found = measure(runs, folder, args.workers, args.full)
+        found = measure(runs, folder, args.files, args.workers, args.full)
     if args.json:
         print(json.dumps(found, indent=1))
         return 0
@@ -169,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         same = "" if way["same_table"] else "  ANOTHER TABLE"
         print(
             f"{way['way']:<50} {way['seconds']:8.2f} s {way['ms_per_file']:8.2f} ms a file  x{way['speed_up']:.2f}  "
-            f"{way['peak_mib_of_this_process']:.0f} MiB{same}"
+            f"{way['peak_mib']:.0f} MiB{same}"
         )
     return 0 if all(way["same_table"] for way in found) else 1
 

@@ -12,6 +12,7 @@ program ends when its input closes. Python 3.6, standard library.
 
 import contextlib
 import os
+import re
 import select
 import shlex
 import signal
@@ -29,6 +30,7 @@ _PINGS = 21
 _MAX_ANSWER = 4096
 _GRACE_S = 0.2
 _COUNTS = ("parameters", "macs", "operations_opcounter2016", "activations")
+_MAX_DIGITS = 18
 
 
 class CommandRunner(Runner):
@@ -77,7 +79,7 @@ class CommandRunner(Runner):
         facts: Dict[str, Any] = {"command_round_trip_s": self._round_trip_s}
         if self._said:
             facts["said"] = self._said
-        size = {name: int(self._said[name]) for name in _COUNTS if self._said.get(name, "").isdigit()}
+        size = {name: int(self._said[name]) for name in _COUNTS if name in self._said}
         if "macs" in size:
             size["operations"] = 2 * size["macs"]
         if size:
@@ -120,7 +122,12 @@ class CommandRunner(Runner):
         if word != "ok":
             raise self._misunderstood(line)
         pairs = [part.partition("=") for part in rest.split()]
-        return {name: value for name, _, value in pairs if value}
+        said = {name: value for name, _, value in pairs if value}
+        for name in _COUNTS:
+            value = said.get(name, "0")
+            if not re.match("[0-9]{1,%d}$" % _MAX_DIGITS, value):
+                raise RefusedError("failed", "the program says %s=%.40s: give a whole number per image" % (name, value))
+        return said
 
     def _time_pings(self) -> float:
         """Return the median time of an exchange in which nothing is done [s]: each batch's time holds it once."""

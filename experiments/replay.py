@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Replay; returns the exit code."""
     args = parser().parse_args(argv)
+    # The sums of a capture are too short to be shared among threads, which would wait for each other on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return run(lambda: _replay(args))
 
 

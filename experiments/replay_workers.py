@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
-import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from experiments.replay_jobs import Done, Options, replay_batch
+from experiments.replay_jobs import Done, Job, Options, replay_batch
 from experiments.replay_many import Batches
 from instruments.errors import ConfigError
+
+Work = Callable[[Sequence[Job], Options], list[Done]]
+"""What a worker does with a batch."""
 
 _IN_FLIGHT = 3
 """Batches handed out to each worker ahead of time."""
@@ -36,12 +38,11 @@ def here(batches: Batches, options: Options) -> Iterator[list[Done]]:
 class Processes:
     """A pool of processes on this computer."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, work: Work = replay_batch) -> None:
+        self._count, self._work = count, work
 
     def __call__(self, batches: Batches, options: Options) -> Iterator[list[Done]]:
         """Give the results as they come, in any order."""
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as many processes as processors are enough
         waiting, suspects = deque(batches), deque[Any]()
         while waiting or suspects:
             # Once a worker has died, what was in flight is done file by file, to find which one it was.
@@ -53,7 +54,7 @@ class Processes:
                     while queue or running:
                         while queue and len(running) < (1 if alone else _IN_FLIGHT * self._count):
                             batch = queue.popleft()
-                            running[pool.submit(replay_batch, batch, options)] = batch
+                            running[pool.submit(self._work, batch, options)] = batch
                         ended, _ = wait(running, return_when=FIRST_COMPLETED)
                         for future in ended:
                             found = future.result()
@@ -92,7 +93,8 @@ def _leave_signals() -> None:
 class Dask:
     """An existing cluster of dask.distributed; files and folders must be where its workers find them by name."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, work: Work = replay_batch) -> None:
+        self._work = work
         try:
             self._library: Any = importlib.import_module("distributed")
         except ImportError as error:
@@ -116,7 +118,7 @@ class Dask:
             while waiting or running:
                 while waiting and len(running) < _IN_FLIGHT * self.workers:
                     batch = waiting.popleft()
-                    future = client.submit(replay_batch, batch, options, pure=False)
+                    future = client.submit(self._work, batch, options, pure=False)
                     running[future.key] = batch
                     coming.add(future)
                 future = next(coming)

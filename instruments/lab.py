@@ -393,7 +393,8 @@ def parse_faults(text: str, name: str = "faults.yaml") -> FaultFacts:
 def read_text(path: str | Path, instead: str = "a bench file with --lab FILE") -> str:
     """Read the text of a lab.yaml; raises ConfigError that names the file, and what to name instead."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name {instead}") from error
     except UnicodeDecodeError as error:
@@ -411,7 +412,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def checked(model: type[_Model], text: str, name: str) -> _Model:
     """Check a text of YAML against a model; raises ConfigError that lists every mistake with its line."""
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{name}: has {len(text)} characters, no bench file has more than {MAX_BYTES}")
+        raise ConfigError(f"{name}: has more than {MAX_BYTES} characters, as no bench file has: name another")
     try:
         tree = YAML(typ="rt").load(text)
         plain = _plain(tree, [MAX_NODES])

@@ -158,7 +158,7 @@ def _open(paths: Sequence[Path], stack: contextlib.ExitStack) -> list[Run]:
 def labels(files: Sequence[Path]) -> list[str]:
     """Name runs by their folders, or files where these are not called trace.h5, as much of them as tells them apart."""
     parts = [(*f.parent.parts, f.stem) if f.name != "trace.h5" else f.parent.parts for f in files]
-    for depth in range(1, max(map(len, parts)) + 1):
+    for depth in range(1, max(map(len, parts), default=0) + 1):
         found = ["/".join(p[-depth:]) for p in parts]
         if len(set(found)) == len(found):
             return found

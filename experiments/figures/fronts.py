@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,8 @@ def top1_vs_energy(runs: Sequence[Run], options: Options) -> Drawn:
     for axes, points in panels:
         names = [p.network for p in points]
         xy = [(p.value("energy_per_image_j") * 1e3, p.top1) for p in points]
-        labels.write(axes, list(map(style.short, names)), [colour[n] for n in names], xy, [4.0] * len(xy))
+        steps = _along([line.get_xydata() for line in axes.lines if line.get_drawstyle() == "steps-post"])
+        labels.write(axes, list(map(style.short, names)), [colour[n] for n in names], xy, [4.0] * len(xy), steps)
     columns_ = (
         "run",
         "source",
@@ -111,3 +113,13 @@ def _front(axes: Any, points: Sequence[Point], colour: dict[str, str]) -> list[f
             zorder=3,
         )
     return places
+
+
+def _along(lines: Sequence[Any]) -> list[tuple[float, float, float]]:
+    """Small circles along fronts, which names should keep off."""
+    found = []
+    for line in lines:
+        for (x0, y0), (x1, y1) in itertools.pairwise(line):
+            found += [(float(x), float(y0), 1.0) for x in np.geomspace(x0, min(x1, x0 * 3), 12)]
+            found += [(float(x1), float(y), 1.0) for y in np.linspace(max(y0, y1 - 6), y1, 6)]
+    return found

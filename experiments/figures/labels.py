@@ -93,10 +93,15 @@ def _centres(disc: Disc, size: tuple[float, float], unit: float) -> Floats:
     steps = np.arange(DIRECTIONS)
     angle = 2 * math.pi * ((steps + 1) // 2) * np.where(steps % 2, 1, -1) / DIRECTIONS
     cos, sin = np.cos(angle), np.sin(angle)
-    # From the edge of the disc to the edge of the box, in this direction.
-    to_edge = np.minimum(size[0] / 2 / np.maximum(abs(cos), 1e-9), size[1] / 2 / np.maximum(abs(sin), 1e-9))
-    reach = disc.radius + np.asarray(GAPS)[:, None] * unit + to_edge
-    return np.stack([(disc.x + reach * cos).ravel(), (disc.y + reach * sin).ravel()], axis=1)
+    c, s = np.maximum(abs(cos), 1e-9), np.maximum(abs(sin), 1e-9)
+    w, h = size[0] / 2, size[1] / 2
+    # How far to go for the nearest point of the box, on one of its sides or at a corner, to be at this distance.
+    reach = disc.radius + np.asarray(GAPS)[:, None] * unit
+    beside, above = (reach + w) / c, (reach + h) / s
+    along = c * w + s * h
+    at_corner = along + np.sqrt(np.maximum(along**2 - w**2 - h**2 + reach**2, 0.0))
+    far = np.where(beside * s <= h, beside, np.where(above * c <= w, above, at_corner))
+    return np.stack([(disc.x + far * cos).ravel(), (disc.y + far * sin).ravel()], axis=1)
 
 
 def _costs(
@@ -161,7 +166,7 @@ def _way(disc: Disc, centres: Floats, size: tuple[float, float]) -> Floats:
 def _in_boxes(ways: Floats, centres: Floats, sizes: Floats) -> NDArray[np.bool_]:
     """Whether ways (m, steps, 2) lead through boxes, by centres (n, 2) and sizes (n or 1, 2); (m, n)."""
     inside: NDArray[np.bool_] = np.abs(ways[:, :, None, :] - centres) < sizes / 2
-    return np.any(np.all(inside, axis=3), axis=1)
+    return np.asarray(np.any(np.all(inside, axis=3), axis=1))
 
 
 def write(

@@ -12,10 +12,12 @@ import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.networks import NETWORKS
-from experiments.reduction import Outcome
+
+if TYPE_CHECKING:
+    from experiments.reduction import Outcome
 
 FALLBACK_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
 FAMILY_MARKERS = {"AlexNet": "o", "NIN": "s", "ENet": "D", "Inception": "^", "ResNet": "v", "VGG": "P"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from experiments.figures.style import colour_of
-from experiments.reduction import Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from experiments.reduction import Outcome
 
 
 def _axes(title: str, ylabel: str) -> tuple[Any, Any]:
@@ -64,7 +67,7 @@ def power_vs_batch(outcome: Outcome) -> Any:
         batches, values, halves = _series(outcome, network, "net_power_w")
         if batches:
             axes.errorbar(
-                np.array(batches) * _dodge(outcome, network),
+                [b * _dodge(outcome, network) for b in batches],
                 values,
                 halves,
                 label=network,
@@ -78,7 +81,7 @@ def power_vs_batch(outcome: Outcome) -> Any:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
     if idle:
         axes.text(
-            0.99, 0.02, f"idle, subtracted: {np.mean(idle):.3f} W", transform=axes.transAxes, ha="right", fontsize=9
+            0.99, 0.02, f"idle, subtracted: {fmean(idle):.3f} W", transform=axes.transAxes, ha="right", fontsize=9
         )
         axes.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
@@ -92,7 +95,7 @@ def energy_vs_batch(outcome: Outcome) -> Any:
             batches, values, halves = _series(outcome, network, quantity)
             if batches:
                 axes.errorbar(
-                    np.array(batches) * _dodge(outcome, network) * (1.0 if label else 1.02),
+                    [b * _dodge(outcome, network) * (1.0 if label else 1.02) for b in batches],
                     values,
                     halves,
                     label=label,
@@ -121,7 +124,7 @@ def waveform(time_s: NDArray[np.float64], current_a: NDArray[np.float64], gate: 
     t = time_s[:n].reshape(-1, size).mean(axis=1)
     axes.fill_between(t, blocks.min(axis=1), blocks.max(axis=1), color="#9ecae1", linewidth=0, label="min to max")
     axes.plot(t, blocks.mean(axis=1), color="#08519c", linewidth=0.9, label="mean")
-    inside = np.flatnonzero(gate)
+    inside = gate.nonzero()[0]
     if inside.size:
         axes.axvspan(time_s[inside[0]], time_s[inside[-1]], color="#fde9c9", zorder=0, label="gate high")
     axes.legend(fontsize=9, loc="center right", framealpha=1.0)

@@ -220,7 +220,7 @@ def _told(batches: Mapping[str, Tree], mean_power: Tree, margin: float) -> Seque
             ends = [f"{p['network']} {p['net_energy_j']:.3g} J {p['top1']:.1f} %" for p in tree["front"]]
             said.append(f"front at batch {batch}: {', '.join(ends)}")
     taus = [tau for tau in mean_power["kendall_tau"].values() if math.isfinite(tau)]
-    agreement = f"; ranks agree with Kendall's tau of {min(taus):.2f} or more" if taus else ""
+    agreement = f"; both rank networks alike: Kendall's tau at least {min(taus):.2f}" if taus else ""
     said.append(
         f"energy told from mean net power ({mean_power['mean_w']:.2f} W) and time is right within "
         f"{margin * 100:.3g} % for {mean_power['within_margin']} of {mean_power['cells']} cells (rms "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -20,6 +21,10 @@ DELTA_AICC = 2.0
 
 EXPLAINED = 0.5
 """Share of the accuracies' variance that a relation worth its name explains, for networks left out."""
+
+RIVALS = ("logarithm", forms.POWER)
+RIVALS_ON_FRONTS = ("logarithm",)
+"""What can beat the hyperbola. The power law's third coefficient fits any front of eight: there it is only shown."""
 
 MIN_FRONT = 5
 """Points of a front below which two coefficients and a scatter leave nothing to compare."""
@@ -62,21 +67,20 @@ def decide(sample: Sample) -> Decision:
     if count < MIN_NETWORKS:
         return too_few(count, "networks with a known accuracy, repeated, at one batch size", MIN_NETWORKS)
     groups = _groups(common)
-    # A third coefficient fits any front of eight: there the power law is shown and decides nothing.
-    judged = {
-        "fronts": (compare([forms.front_of(group) for group in groups]), ("logarithm",)),
-        "all networks": (compare(groups), ("logarithm", forms.POWER)),
-    }
-    (front, everything), both = (f for f, _ in judged.values()), [leaning(*j) for j in judged.values()]
+    everything, front = compare(groups), compare([forms.front_of(group) for group in groups])
+    of_all, of_fronts = leaning(everything, RIVALS), leaning(front, RIVALS_ON_FRONTS)
     most = max(share(-1 / g.x, g.y).high for g in groups)
     nothing = most < EXPLAINED
     verdict = decided(
-        both[1] > 0 and both[0] >= 0 and everything["hyperbola"].q2 >= EXPLAINED,
-        nothing or (min(both) < 0 and max(both) <= 0),
+        of_all > 0 and of_fronts >= 0 and everything["hyperbola"].q2 >= EXPLAINED,
+        nothing or (min(of_all, of_fronts) < 0 and max(of_all, of_fronts) <= 0),
     )
-    said = [f"{name}: {_said(fits)}" for name, (fits, _) in judged.items() if fits]
+    judged = {"fronts": (front, RIVALS_ON_FRONTS), "all networks": (everything, RIVALS)}
+    said = [f"{name}: {_said(fits)}" for name, (fits, _) in reversed(judged.items()) if fits]
+    if not front:
+        said.append("the fronts hold too few networks to compare forms")
     for name, (fits, rivals) in judged.items():
-        if fits and (lost := beaten_by(fits, rivals)):
+        if lost := beaten_by(fits, rivals):
             said.insert(0, f"{name}: the {' and the '.join(lost)} fits better, also for networks left out")
     if nothing:
         said.insert(0, f"a hyperbola explains at most {most:.2f} of the accuracies' variance, less than {EXPLAINED:g}")
@@ -89,7 +93,7 @@ def decide(sample: Sample) -> Decision:
 
 
 def compare(groups: Sequence[Group]) -> dict[str, Fit]:
-    """Fit the forms to groups that are large enough; empty where none is."""
+    """Fit the forms to the groups that are large enough; empty where none is."""
     enough = [g for g in groups if len(g.x) >= MIN_FRONT]
     return forms.fit_all(enough) if enough else {}
 
@@ -112,12 +116,9 @@ def leaning(fits: Mapping[str, Fit], rivals: Sequence[str]) -> int:
 
     To beat is to have an AICc lower by DELTA_AICC and a smaller error for networks left out.
     """
-    if not fits:
-        return 0
     if beaten_by(fits, rivals):
         return -1
-    closer = fits["hyperbola"].loo_rmse < fits["logarithm"].loo_rmse
-    return int(closer and better_by(fits, "logarithm") > DELTA_AICC)
+    return int(better_by(fits, "logarithm") > DELTA_AICC and fits["hyperbola"].loo_rmse < fits["logarithm"].loo_rmse)
 
 
 def beaten_by(fits: Mapping[str, Fit], rivals: Sequence[str]) -> list[str]:
@@ -140,6 +141,8 @@ def _said(fits: Mapping[str, Fit]) -> str:
 
 
 def _lower(difference: float) -> str:
+    if math.isinf(difference):
+        return "infinitely lower, for want of points,"
     return f"{abs(difference):.1f} {'lower' if difference >= 0 else 'higher'}"
 
 

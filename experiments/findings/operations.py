@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.findings import intervals
 from experiments.findings.intervals import Share, mean_bounds, share
 from experiments.findings.sample import Sample, batch_note, batches_of, paper_pair
-from experiments.findings.verdict import ALPHA, MIN_NETWORKS, Decision, Finding, Tree, decided, percent, too_few
+from experiments.findings.verdict import ALPHA, MIN_NETWORKS, Decision, Finding, Tree, decided, listed, percent, too_few
 
 CLAIM = "the number of operations predicts the time per image"
 
@@ -217,7 +217,7 @@ def _said(found: Mapping[int, Prediction]) -> list[str]:
     ]
     bad = [b for b in found if found[b].bad]
     if bad:
-        said.insert(0, f"at batch {', '.join(map(str, bad))} operations do not predict time")
+        said.insert(0, f"operations do not predict time at batch {listed(bad)}")
     return said
 
 

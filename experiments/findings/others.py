@@ -16,7 +16,7 @@ from experiments.findings.sample import Sample
 from experiments.findings.verdict import ALPHA, Tree
 
 PAPER_FLOOR_MB, PAPER_SLOPE, PAPER_GAIN = 200.0, 1.30, 3.0
-GRID = 101
+GRID = 501
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def memory(sample: Sample, seed: int = 1) -> Told:
 
 
 def _hinge_intervals(x: Floats, y: Floats, fit: Hinge, seed: int) -> dict[str, Interval]:
-    """Intervals of floor, knee and slope by the bootstrap over networks, with the knee on a grid of a hundred steps."""
+    """Intervals of floor, knee and slope by the bootstrap over networks; the knee is looked for in GRID places."""
     knees = np.linspace(x.min(), x.max(), GRID)[:-1, None]
 
     def drawn(chosen: NDArray[np.intp]) -> Floats:
@@ -79,6 +79,7 @@ def _hinge_intervals(x: Floats, y: Floats, fit: Hinge, seed: int) -> dict[str, I
         return np.array([v.mean() - slopes[best] * u[best].mean(), knees[best, 0], slopes[best]])
 
     ends = np.percentile(draws(drawn, len(x), seed), (2.5, 97.5), axis=-1)
+    ends[:, 1] += np.array([-0.5, 0.5]) * float(knees[1, 0] - knees[0, 0])
     values = {"floor_mb": fit.floor, "knee_mb": fit.knee, "slope": fit.slope}
     return {name: Interval(value, *map(float, ends[:, k])) for k, (name, value) in enumerate(values.items())}
 

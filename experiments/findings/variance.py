@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -77,9 +78,11 @@ def scatter(runs: pd.DataFrame) -> Tree:
     from scipy.stats import kruskal, levene
 
     groups = [g.to_numpy() for _, g in runs.groupby(["network", "batch"])["net_power_w"]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scatter that is zero in every cell
-        equal = float(levene(*groups, center="median").pvalue)
+    equal = math.nan
+    if min(map(len, groups)) > 2:  # two values lie as far from their median, always
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of scatter that is zero in every cell
+            equal = float(levene(*groups, center="median").pvalue)
     ranks = {
         f"kruskal_{name}_p": float(kruskal(*(g.to_numpy() for _, g in runs.groupby(name)["net_power_w"])).pvalue)
         for name in ("network", "batch")

@@ -173,6 +173,8 @@ def test_a_program_that_hangs_costs_its_cell_and_is_ended(board: tuple[Dut, Path
         ("sh -c 'read l; echo error no licence; read l'", "failed", "the program answers 'batch 2': no licence"),
         ("sh -c 'read l; echo error CUDA out of memory'", "out_of_memory", "CUDA out of memory"),
         ("yes", "failed", "'y"),
+        ("sh -c 'read l; echo ok macs=\u00b2; read l'", "failed", "says macs=\u00b2: give a whole number per image"),
+        ("sh -c 'read l; echo ok macs=9999999999999999999; read l'", "failed", "says macs=9999999999999999999: give"),
         ("echo ok; touch shell", "failed", "'ok; touch shell'"),
     ],
 )

@@ -161,3 +161,30 @@ def test_damage_met_on_the_way_is_one_line_with_advice(
     assert said.startswith(f"error: {path}: ")
     assert "experiments.traces check" in said
     assert path.read_bytes() == before
+
+
+def test_what_is_cut_before_its_tables_is_named_and_given_up(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.h5"
+    path.write_bytes(whole.read_bytes()[:5000])
+    for command in ("check", "recover"):
+        assert main([command, str(path)]) == 3
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {path}: its tables are damaged (")
+        assert "experiments.traces" not in said
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.h5"
+    os.mkfifo(path)
+    assert main(["check", str(path)]) == 3
+    assert "is no file" in capsys.readouterr().err
+
+
+def test_a_capture_of_no_known_state_is_not_saved_as_committed(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    shutil.copy(whole, path)
+    with h5py.File(path, "r+") as f:
+        f["captures/state"][2, :2] = b"X"
+    assert recover(path, tmp_path / "new.h5") == (3, 1)

@@ -27,6 +27,11 @@ def test_the_shipped_file_is_good() -> None:
     assert lab.load(LAB).scope.resource == ["sim:socket"]
 
 
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: has more than 200000 characters"):
+        lab.load("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "expected"),
     [

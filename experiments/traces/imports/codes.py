@@ -20,6 +20,9 @@ LOWEST, HIGHEST, MIDDLE = 0x0101, 0xFEFF, 0x8000
 
 STEPS = HIGHEST - LOWEST
 
+_SURE = 50
+"""Steps over which a line through the values knows the step better than the mean of its closest neighbours."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -63,7 +66,7 @@ def _steps(few: NDArray[np.float64], resolution: float) -> list[float]:
     """What the step may be: that of the closest neighbours, parts of it, and that of the last written digit."""
     apart = np.diff(few)
     least = float(apart.min())
-    closest = float(np.median(apart[apart <= least + 2 * resolution + 1e-9 * least]))
+    closest = float(apart[apart <= 1.5 * least].mean())
     parts = [closest / k for k in (1, 2, 3, 5) if closest / k > 4 * resolution]
     return [*parts, 2 * resolution] if resolution > 0 else parts
 
@@ -73,7 +76,7 @@ def _fits(few: NDArray[np.float64], step: float, resolution: float) -> Grid | No
     from_first = few - few[0]
     if step <= 0 or from_first[-1] / step > 1.01 * STEPS:
         return None
-    slack = 1.05 * resolution + 1e-12 * float(np.abs(few[[0, -1]]).max())
+    slack = 1.5 * resolution + 1e-12 * float(np.abs(few[[0, -1]]).max())
     count, offset = 2, 0.0
     while True:
         count = min(count, len(few))
@@ -81,7 +84,7 @@ def _fits(few: NDArray[np.float64], step: float, resolution: float) -> Grid | No
         k = np.rint((part - offset) / step)
         if np.abs(part - offset - k * step).max() > slack + 0.25 * step:
             return None
-        if len(set(k[:3].tolist())) > 1:
+        if k[-1] >= _SURE or count == len(few):
             around = k - k.mean()
             step = float(np.dot(around, part) / np.dot(around, around))
             offset = float(part.mean() - step * k.mean())

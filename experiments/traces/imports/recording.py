@@ -109,19 +109,26 @@ def uniform(time_s: NDArray[np.float64], resolution_s: float, where: Callable[[i
     bad = np.flatnonzero(~np.isfinite(time_s))
     if len(bad):
         raise TraceError(f"{where(int(bad[0]))}: there is no time")
-    # Where half of the samples are, no few gaps can move it; the ends give the most digits where there is no gap.
-    usual_s = float(np.median(np.diff(time_s[: max(2, min(len(time_s), 100_001))])))
-    dt_s = float(time_s[-1] - time_s[0]) / (len(time_s) - 1)
-    if usual_s > 0 and abs(dt_s - usual_s) > 0.01 * usual_s + 2 * resolution_s:
-        dt_s = usual_s
-    if dt_s <= 0:
+    dt_s = _period(time_s)
+    if not dt_s > 0:
         raise TraceError(f"{where(1)}: time does not go forward")
     off = np.abs(time_s - (time_s[0] + dt_s * np.arange(len(time_s))))
-    jumps = np.flatnonzero(off > 0.25 * dt_s + 1.5 * resolution_s)
-    if len(jumps):
-        k = int(jumps[0])
+    if off.max() > 0.25 * dt_s + 1.5 * resolution_s:
+        steps = np.diff(time_s)
+        k = int(np.argmax(np.abs(steps - dt_s)))
         raise TraceError(
-            f"{where(k)}: the time steps by {time_s[k] - time_s[max(k - 1, 0)]:.6g} s where {dt_s:.6g} s is usual: a "
-            "gap, or a clock that is not uniform; only recordings of one sampling period are imported"
+            f"{where(k + 1)}: the time steps by {steps[k]:.6g} s where {dt_s:.6g} s is usual: a gap, or a clock that "
+            "is not uniform; only recordings of one sampling period are imported"
         )
     return float(time_s[0]), dt_s
+
+
+def _period(time_s: NDArray[np.float64]) -> float:
+    """Sampling period of times that are rounded to some digits and may have gaps, which are counted as samples."""
+    period = float(np.median(np.diff(time_s[:200])))
+    last = 1
+    while period > 0 and last < len(time_s) - 1:
+        last = min(2 * last, len(time_s) - 1)
+        span = float(time_s[last] - time_s[0])
+        period = span / max(1, round(span / period))
+    return period

@@ -63,7 +63,6 @@ def read_table(path: Path, first: int, count: int, delimiter: str, wanted: Seque
             usecols=list(wanted),
             skiprows=first - 1,
             dtype=np.float64,
-            float_precision="round_trip",
             skip_blank_lines=False,
             encoding="utf-8-sig",
             index_col=False,
