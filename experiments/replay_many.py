@@ -76,15 +76,18 @@ def replay_many(
     bad = incomplete = 0
     with (out / TABLE).open("w", encoding="utf-8", newline="") as file, shown(len(jobs), quiet=quiet) as progress:
         table = Table(file)
-        for batch in run(batches_of(jobs, workers, options.results_only), options):
-            for done in batch:
-                table.add(done)
-                bad += done.code > 1
-                incomplete += done.code == 1
-                line = f"error: {done.said}" if done.code > 1 else done.said
-                if quiet and done.code:
-                    complain(line)
-                progress.cell_done(line)
+        try:
+            for batch in run(batches_of(jobs, workers, options.results_only), options):
+                for done in batch:
+                    table.add(done)
+                    bad += done.code > 1
+                    incomplete += done.code == 1
+                    line = f"error: {done.said}" if done.code > 1 else done.said
+                    if quiet and done.code:
+                        complain(line)
+                    progress.cell_done(line)
+        finally:
+            table.finish()
     whole = len(jobs) - bad - incomplete
     text = f"{len(jobs)} files: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
     if not quiet:
@@ -105,7 +108,15 @@ class Table:
         """Take one result; write it and those that waited for it."""
         self._waiting[done.number] = done
         while (ready := self._waiting.pop(self._next, None)) is not None:
-            for row in csv.DictReader(io.StringIO(ready.csv)):
-                self._writer.writerow((ready.path, *(row.get(name, "") for name in (*COLUMNS, TRUTH_COLUMN))))
-            self._file.flush()
+            self._write(ready)
             self._next += 1
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Write what waits for files that will not come: the user has interrupted."""
+        for number in sorted(self._waiting):
+            self._write(self._waiting[number])
+
+    def _write(self, done: Done) -> None:
+        for row in csv.DictReader(io.StringIO(done.csv)):
+            self._writer.writerow((done.path, *(row.get(name, "") for name in (*COLUMNS, TRUTH_COLUMN))))

@@ -93,14 +93,14 @@ def _leave_signals() -> None:
 class Dask:
     """An existing cluster of dask.distributed; files and folders must be where its workers find them by name."""
 
-    def __init__(self, address: str, work: Work = replay_batch) -> None:
+    def __init__(self, address: str, work: Work = replay_batch, timeout_s: float = 10.0) -> None:
         self._work = work
         try:
             self._library: Any = importlib.import_module("distributed")
         except ImportError as error:
             raise ConfigError("--dask needs dask.distributed: pip install 'joulebench[dask]'") from error
         try:
-            self._client = self._library.Client(address, timeout="10s", set_as_default=False)
+            self._client = self._library.Client(address, timeout=timeout_s, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise ConfigError(
                 f"--dask {address}: no cluster answers there ({type(error).__name__}: {str(error)[:120]}); start one "

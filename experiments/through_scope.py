@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ class CommittedCaptures:
 
     def __getitem__(self, number: int) -> Mapping[str, Record]:
         capture = self._reader.capture(self.rows[number])
-        return {self.sources[role]: capture[role] for role in ROLES}
+        records = {self.sources[role]: capture[role] for role in ROLES}
+        if (line := self.sources["markers"]).startswith("CHAN"):
+            records[line] = replace(records[line], units="V")
+        return records
 
 
 def sources_of(reader: TraceReader) -> dict[str, str]:

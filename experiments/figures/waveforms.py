@@ -188,7 +188,7 @@ class _Column:
             return f"{name}: how fast the board's current settles is not known: do not read short features"
         return (
             f"{name}: after the gate's fall the power drops to 1/e of its step in {self.settling * 1e3:.2g} ms: "
-            "the board's capacitors smear its current by that much, and what is shorter is not to be seen"
+            "the board's capacitors, or work after the gate, smear its current by that much; what is shorter is hidden"
         )
 
 

@@ -251,7 +251,7 @@ COLUMNS = ["--columns", "time=t,current=I,voltage=U,gate=run"]
     [
         ("a.csv", damaged(CSV, replaced(500, "E", "X")), [], "a.csv:500: "),
         ("a.csv", damaged(CSV, replaced(500, "E+01", "E+99")), [], "a.csv:500: 3 has no value there"),
-        ("a.csv", damaged(CSV, without_line(500)), [], "a.csv:500: the time steps by 0.0001 s where 5e-05 s is usual: a gap"),
+        ("a.csv", damaged(CSV, without_line(500)), [], "a.csv:500: the time steps by 0.0001 s where 5e-05 s is usual"),
         ("a.csv", damaged(CSV, replaced(600, ",+1.2", ",,+1.2")), [], "a.csv:600: has more than the 4 cells"),
         ("a.csv", damaged(CSV, replaced(2, "Ampere", "Volt")), [], "the current (1) is in V, A were expected"),
         ("a.csv", damaged(CSV, replaced(2, "second", "Hertz")), [], "a.csv:2: the time's unit is 'Hertz'"),
