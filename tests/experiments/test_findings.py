@@ -164,7 +164,7 @@ def test_what_follows_operations_is_found_and_what_is_dealt_by_chance_is_not(dec
     assert shares(decide, lambda rng: drawn(rng, repeats=2), 10)["supported"] >= 0.95
     found = shares(decide, by_chance, draws)
     assert found["supported"] <= 0.05
-    assert found["not supported"] >= 0.95
+    assert found["not supported"] >= 0.9
 
 
 def test_a_bound_on_accuracy_comes_up_by_chance_once_in_twenty() -> None:

@@ -48,6 +48,11 @@ def import_files(
         raise ConfigError(f"{out} exists: name another file")
     if lab.dut.simulated is not None:
         raise ConfigError("dut.simulated stands for the device: name the bench that was measured with --lab FILE")
+    if lab.simulation is not None:
+        say(
+            f"note: {lab.bench!r} is a simulated bench: --lab FILE names the one that was measured "
+            "(docs/benches/imported.yaml is one to begin with)"
+        )
     unused = sorted(set(wanted.of_files) - {path.name for path in files})
     if not isinstance(wanted.windows, str):
         unused += [f"{w.file} ({w.place})" for w in wanted.windows if not any(w.of(path) for path in files)]
@@ -176,8 +181,17 @@ def _provenance(runs: Sequence[Run], zeros: Sequence[Picked], files: Sequence[Pa
         "instruments": json.dumps({"recorded by": {"format": recording.format, **recording.facts}}),
         "environment": json.dumps(environment),
         "settings": json.dumps(settings),
-        "summary": json.dumps({"imported_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}),
+        "summary": json.dumps(
+            {
+                "started_utc": _stamp(recording.path.stat().st_mtime),
+                "imported_utc": _stamp(datetime.now(UTC).timestamp()),
+            }
+        ),
     }
+
+
+def _stamp(utc_s: float) -> str:
+    return datetime.fromtimestamp(utc_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _file(path: Path) -> dict[str, str]:
