@@ -18,7 +18,7 @@ def run(action: Callable[[], int]) -> int:
     0 good, 1 a measurement without a result, 2 usage or configuration, 3 instrument or file, 130
     interrupted by Ctrl-C, SIGTERM or a terminal that went away. Errors are printed, each as one message.
     """
-    from instruments.interrupts import Interrupted, stop_on_signals, stopping
+    from instruments.interrupts import Interrupted, stop_on_signals, stopped, stopping
 
     try:
         stop_on_signals()
@@ -31,13 +31,18 @@ def run(action: Callable[[], int]) -> int:
             complain(f"error: {error}")
             return error.exit_code
     except Interrupted:
+        stopped()
         complain("interrupted")
         return INTERRUPTED
     except Exception:
         if stopping():  # a library took the interruption for a failure of its own
+            stopped()
             complain("interrupted")
             return INTERRUPTED
         raise
+    finally:
+        if stopping():
+            stopped()
 
 
 def leave(code: int) -> NoReturn:

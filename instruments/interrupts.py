@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -13,6 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _depth = 0
 _held = False
 _stopping = False
+_over = False
 
 
 class Interrupted(BaseException):
@@ -24,7 +26,11 @@ class Interrupted(BaseException):
 
 
 def stop_on_signals() -> None:
-    """Turn the first of the signals into Interrupted; later ones change nothing while the program ends."""
+    """Turn the first of the signals into Interrupted; later ones change nothing while the program ends.
+
+    Python drops what is raised in some places (`__del__`, callbacks), and some libraries do. The program then still
+    runs: the next signal, or the end of the next `undisturbed` block, raises Interrupted again.
+    """
     for number in _SIGNALS:
         signal.signal(number, _stop)
 
@@ -34,15 +40,29 @@ def stopping() -> bool:
     return _stopping
 
 
+def stopped() -> None:
+    """Note that the interruption has arrived where the program ends: from here on signals change nothing."""
+    global _over
+    _over = True
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     global _held, _stopping
-    if _stopping:
+    if _stopping and _on_its_way():
         return
     _stopping = True
     if _depth:
         _held = True
     else:
         raise Interrupted
+
+
+def _on_its_way() -> bool:
+    """Whether Interrupted is in flight here, maybe behind another error, or has arrived."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return _over or error is not None
 
 
 @contextlib.contextmanager
@@ -61,6 +81,6 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-        if _held and not _depth:
+        if not _depth and (_held or (_stopping and not _on_its_way())):
             _held = False
             raise Interrupted

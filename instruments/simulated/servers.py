@@ -136,8 +136,8 @@ class Threads:
         thread = threading.Thread(target=target, args=args, name=name, daemon=True)
         with self._lock:
             self._threads = [t for t in self._threads if t.is_alive()]
+            thread.start()  # within the lock: `join` must not meet one that has not begun
             self._threads.append(thread)
-        thread.start()
 
     def join(self) -> None:
         """Wait for all."""

@@ -77,7 +77,7 @@ def faulty_bench(
     *changes: tuple[str, str],
     edge_filter: EdgeFilter | None = None,
     scope: dict[str, Any] | None = None,
-    timeout_s: float = 0.3,
+    timeout_s: float = 0.6,
 ) -> Iterator[FaultyBench]:
     """Serve a bench with some changes of the shipped lab.yaml; `scope` are options of the simulated one."""
     state = folder / "state"

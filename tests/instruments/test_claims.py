@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def test_a_second_process_is_refused_and_told_who_is_there() -> None:
                 Link.open("scope", [server.resource])
             assert caught.value.resource == server.resource
             assert server.received == before
+            until_s = time.monotonic() + 5
+            while server.connections < 1 and time.monotonic() < until_s:
+                time.sleep(0.01)  # the server's thread may not have got round to the first one yet
             assert server.connections == 1
         with Link.open("scope", [server.resource]) as link:
             assert link.query("*IDN?").startswith("MAKER")

@@ -91,3 +91,51 @@ except Interrupted:
         signal.SIGTERM,
     )
     assert said == "off\ninterrupted\n"
+
+
+DROPPED = """
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+sys.stderr = open(os.devnull, 'w')
+"""
+
+
+def test_an_interruption_that_was_dropped_is_met_after_the_next_block() -> None:
+    said = run_and_signal(
+        DROPPED
+        + """
+try:
+    print('now', flush=True)
+    del (lost := [Dropping()])[0]
+    print('dropped', flush=True)
+    with undisturbed():
+        print('whole', flush=True)
+    print('never', flush=True)
+except Interrupted:
+    with undisturbed():
+        print('cleaned up', flush=True)
+"""
+    )
+    assert said.splitlines() == ["dropped", "whole", "cleaned up"]
+
+
+def test_a_signal_after_one_that_was_dropped_interrupts() -> None:
+    said = run_and_signal(
+        DROPPED
+        + """
+try:
+    del (lost := [Dropping()])[0]
+    print('now', flush=True)
+    time.sleep(10)
+except Interrupted:
+    try:
+        raise ValueError
+    except ValueError:
+        time.sleep(0.2)
+        print('cleaned up', flush=True)
+""",
+        signal.SIGTERM, signal.SIGTERM,
+    )  # fmt: skip
+    assert said == "cleaned up\n"

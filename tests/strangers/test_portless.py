@@ -65,7 +65,7 @@ def test_python_ivi_drives_the_scope_by_its_model(
         assert theirs["values"].shape == (len(ours),)
         assert theirs["values"] == pytest.approx(ours.values(), abs=1e-9)
         # Measurements look at more points of the same record than were fetched.
-        assert measured["voltage_average"] == pytest.approx(theirs["values"].mean(), abs=0.002)
+        assert measured["voltage_average"] == pytest.approx(theirs["values"].mean(), abs=0.005)
         assert measured["voltage_max"] >= theirs["values"].max() - 1e-6
         assert measured["voltage_min"] <= theirs["values"].min() + 1e-6
         span = measured["voltage_max"] - measured["voltage_min"]
