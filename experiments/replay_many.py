@@ -29,15 +29,17 @@ def find_files(named: Iterable[Path]) -> list[tuple[Path, Path]]:
     Raises ConfigError where a folder holds none, or a file is named twice.
     """
     found: dict[Path, Path] = {}
+    seen: set[Path] = set()
     for path in named:
         files = sorted(p for p in path.rglob("*.h5") if p.is_file()) if path.is_dir() else [path]
         if not files:
             raise ConfigError(f"{path}: holds no .h5 file")
         for file in files:
-            if file.resolve() in {known.resolve() for known in found} if not path.is_dir() else file in found:
+            whole = file.resolve()
+            if whole in seen:
                 raise ConfigError(f"{file} is named twice")
-            inside = file.relative_to(path) if path.is_dir() else Path(file.name)
-            found[file] = _folder(inside, file)
+            seen.add(whole)
+            found[file] = _folder(file.relative_to(path) if path.is_dir() else Path(file.name), file)
     return _distinct(found)
 
 
@@ -76,6 +78,7 @@ def replay_many(
     bad = incomplete = 0
     with (out / TABLE).open("w", encoding="utf-8", newline="") as file, shown(len(jobs), quiet=quiet) as progress:
         table = Table(file)
+        progress.cell_begins("replaying")
         try:
             for batch in run(batches_of(jobs, workers, options.results_only), options):
                 for done in batch:

@@ -73,7 +73,8 @@ def runs_of(picked: Picked, wanted: Wanted, lab: Lab, say: Callable[[str], None]
         last = min(last, int(after[0]) if len(after) else last)
         runs.append(replace(_run(picked, (first, last), span, lines, mine, flag, lab), edge_s=edge_s))
     lengths = ", ".join(f"{(stop - start) * recording.dt_s:.4g}" for (start, stop), *_ in spans[:5])
-    say(f"{recording.path}: {len(runs)} runs of {lengths}{', ...' if len(spans) > 5 else ''} s")
+    count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+    say(f"{recording.path}: {count} of {lengths}{', ...' if len(spans) > 5 else ''} s")
     return runs
 
 
