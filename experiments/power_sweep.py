@@ -198,6 +198,7 @@ def _measure(
     check_writable(out)
     trace = out / TRACE
     failure: BenchError | None = None
+    ours = earlier is not None
     left = len(plan.cells) - (len(earlier.ended) if earlier else 0)
     with shown(left, quiet=args.quiet) as progress:
         progress.step(f"{lab.bench}: opening the instruments")
@@ -212,16 +213,17 @@ def _measure(
                     writer = TraceWriter.create(trace, plan, source=bench.source, texts=texts)
                 else:
                     writer = TraceWriter.resume(trace)
+                ours = True
                 with writer:
                     _run_session(args, bench, writer, plan, progress, session, records, earlier)
         except Interrupted:
-            if trace.exists():
+            if ours:
                 progress.say(f"what was measured is in {trace}: python -m experiments.power_sweep --resume {out}")
             raise
         except BenchError as error:
             failure = error
     if failure is not None:
-        if not trace.exists():
+        if not ours:
             raise failure
         complain(f"error: {failure}")
     code = _conclude(args, out)

@@ -72,6 +72,8 @@ class TraceWriter:
             writer._lay_out(plan, source, points)
             for name, text in {"plan": plan.to_json(), **texts}.items():
                 writer.text(name, text)
+            if path.exists():  # made meanwhile; from here on the lock of the unfinished file keeps others away
+                raise TraceError(f"{path}: another program has just made a trace file here: name another folder")
             # Under its own name only once it opens: a file that was killed while it was laid out holds nothing.
             os.rename(unfinished, path)
         except BaseException:

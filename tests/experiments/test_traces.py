@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import UserDict
 from pathlib import Path
 
 import h5py
@@ -135,6 +136,22 @@ def test_ncdump_reads_it(tmp_path: Path, bench: Bench) -> None:
         check=True,
     )
     assert re.search(r'state =\s+"committed",\s+"rejected",\s+"committed"', done.stdout)
+
+
+def test_a_file_made_meanwhile_by_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "trace.h5"
+
+    class Late(UserDict[str, str]):
+        """Texts that are asked for while the file is laid out."""
+
+        def keys(self):
+            path.write_bytes(b"another run")
+            return super().keys()
+
+    with pytest.raises(TraceError, match="another program has just made a trace file"):
+        TraceWriter.create(path, PLAN, source="simulated", texts=Late())
+    assert path.read_bytes() == b"another run"
+    assert os.listdir(tmp_path) == ["trace.h5"]
 
 
 def test_a_file_is_never_overwritten(tmp_path: Path, bench: Bench) -> None:
