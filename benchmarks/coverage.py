@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
+from scipy.stats import qmc
 
 from calibration import in_situ
 from calibration.budget import Budget
@@ -48,6 +50,9 @@ READING_S = 0.04
 ROWS = {"0.8 A": 0.8, "0.4 A": 0.4}
 SPREAD = 0.001
 """Relative standard deviation of a batch's duration from run to run."""
+
+STRATA = 16
+"""Lasting errors of a bench, each of which is drawn once a sweep."""
 
 DELAY_S, DELAY_U_S, JITTER_S = 200e-6, 5e-6, 20e-6
 """Of the marker lines: delay, how well it was measured, scatter of an edge."""
@@ -138,33 +143,51 @@ class Errors:
     spread: tuple[float, ...]
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, lab: Lab) -> Errors:
-        """Draw each from its stated distribution; of a drift, the path is anywhere between the zeros it joins."""
+    def drawn(cls, rng: np.random.Generator, lab: Lab, at: NDArray[np.float64] | None = None) -> Errors:
+        """Draw each from its stated distribution; of a drift, the path is anywhere between the zeros it joins.
+
+        `at`, (`STRATA`,), says where in its distribution each lasting error lies, as a probability; None: anywhere.
+        """
         clamp = in_situ.PROBE_GAIN_LIMIT[lab.probe.range_v_per_a]
         scope = in_situ.SCOPE_GAIN_LIMIT
-        drift_a = 1e-3 * float(rng.standard_normal())
-        stray = lab.probe.drift_u_a * rng.standard_normal(2) + drift_a / 2 * rng.uniform(-1, 1, 2)
-        limit = lab.supply.output_off_residual_a
+        at = rng.uniform(0, 1, STRATA) if at is None else at
+        even, normal = 2 * at - 1, special.ndtri(at)
+        drift_a = 1e-3 * normal[0]
+        stray = lab.probe.drift_u_a * normal[1:3] + drift_a / 2 * even[3:5]
         return cls(
             frozenset(SWITCHES),
-            float(rng.uniform(-clamp, clamp)),
-            float(rng.uniform(-scope, scope)),
-            float(rng.uniform(-scope, scope)),
-            float(rng.uniform(-0.04, 0.04)),
-            drift_a,
+            float(clamp * even[5]),
+            float(scope * even[6]),
+            float(scope * even[7]),
+            float(0.04 * even[8]),
+            float(drift_a),
             (float(stray[0]), float(stray[1])),
-            float(rng.uniform(-limit, limit)),
-            float(rng.uniform(-1, 1)) * lab.probe.linearity,
-            float(rng.uniform(-1, 1)) * in_situ.TIMEBASE_LIMIT,
-            (float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1))),
-            (float(rng.standard_normal()) * DELAY_U_S, float(rng.standard_normal()) * DELAY_U_S),
+            float(lab.supply.output_off_residual_a * even[9]),
+            float(lab.probe.linearity * even[10]),
+            float(in_situ.TIMEBASE_LIMIT * even[11]),
+            (float(even[12]), float(even[13])),
+            (float(DELAY_U_S * normal[14]), float(DELAY_U_S * normal[15])),
             tuple(rng.uniform(0, 1, 64).tolist()),
             tuple((1 + SPREAD * rng.standard_normal(64)).tolist()),
         )
 
+    @classmethod
+    def of_sweep(cls, index: int, sweeps: int, seed: int, lab: Lab) -> Errors:
+        """Those of one of many sweeps: each error falls once into each of `sweeps` slices of its distribution.
+
+        (Latin hypercube sampling: every error keeps its distribution, and the share of sweeps that hold the truth
+        scatters less from seed to seed than with independent draws.)
+        """
+        return cls.drawn(np.random.default_rng([seed, index]), lab, _strata(sweeps, seed)[index])
+
     def only(self, *switches: str) -> Errors:
         """The same errors, but none besides these."""
         return replace(self, on=frozenset(switches))
+
+
+@functools.lru_cache(maxsize=2)
+def _strata(sweeps: int, seed: int) -> NDArray[np.float64]:
+    return np.asarray(qmc.LatinHypercube(STRATA, rng=np.random.default_rng(seed)).random(sweeps))
 
 
 class Bench:
@@ -337,13 +360,13 @@ def _world_seed(seed: int, index: int) -> int:
     return (seed * 1_000_003 + index) % 2**40
 
 
-def _whole(index: int, *, seed: int, calibrated: bool) -> list[list[tuple[float, float, float]]]:
+def _whole(index: int, *, sweeps: int, seed: int, calibrated: bool) -> list[list[tuple[float, float, float]]]:
     """One sweep: value, truth and U of each quantity of each row."""
     lab = _lab()
     rows, truths = sweep(
         lab,
         _world_seed(seed, index),
-        Errors.drawn(np.random.default_rng([seed, index]), lab),
+        Errors.of_sweep(index, sweeps, seed, lab),
         calibrated=calibrated,
     )
     return [
@@ -352,10 +375,10 @@ def _whole(index: int, *, seed: int, calibrated: bool) -> list[list[tuple[float,
     ]
 
 
-def _by_source(index: int, *, seed: int, calibrated: bool) -> dict[str, list[tuple[float, float, float]]]:
+def _by_source(index: int, *, sweeps: int, seed: int, calibrated: bool) -> dict[str, list[tuple[float, float, float]]]:
     """One sweep for each source alone: the error it makes of gross and net energy, U and u of its components."""
     lab = _lab()
-    errors = Errors.drawn(np.random.default_rng([seed, index]), lab)
+    errors = Errors.of_sweep(index, sweeps, seed, lab)
     stands_for = dict(STANDS_FOR)
     if not calibrated:
         stands_for = {k: v for k, v in stands_for.items() if not k.startswith("supply")} | {
@@ -394,8 +417,8 @@ def check(
     `by_source` of them are repeated for each source alone (None: a fifth).
     """
     apart = sweeps // 5 if by_source is None else by_source
-    whole = functools.partial(_whole, seed=seed, calibrated=calibrated)
-    single = functools.partial(_by_source, seed=seed, calibrated=calibrated)
+    whole = functools.partial(_whole, sweeps=sweeps, seed=seed, calibrated=calibrated)
+    single = functools.partial(_by_source, sweeps=max(apart, 1), seed=seed, calibrated=calibrated)
     if processes == 1:
         outcomes, alone = [whole(k) for k in range(sweeps)], [single(k) for k in range(apart)]
     else:

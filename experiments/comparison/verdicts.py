@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from calibration import propagation
-from calibration.budget import Budget, Component
+from calibration.budget import Budget, Component, independent_errors
 from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
 from calibration.model import Calibration, Gain
 from experiments.comparison.context import Shared
@@ -223,7 +223,7 @@ def _welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
 
 def probability_within(budget: Budget, half_width: float) -> float:
     """Probability that the errors of a budget add up to no more than `half_width`, either way."""
-    return propagation.probability([(c.distribution, c.u, c.dof) for c in budget.components], half_width)
+    return propagation.probability(independent_errors(budget.components), half_width)
 
 
 def difference(
