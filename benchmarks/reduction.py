@@ -29,13 +29,17 @@ DT_S = 20e-6
 
 
 def codes_of(kind: str, captures: int, points: int) -> tuple[Codes, Codes]:
-    """Codes of a working board: a current that moves over most of the screen, a rail with a little noise."""
+    """Codes of a working board: a current that moves over most of the screen, a rail that moves by ten steps.
+
+    (On the simulated bench the rail moves by one to three steps of the 12 bits.) Of "wide words" it moves by 200.
+    """
     rng = np.random.default_rng(1)
     shape = (captures, points)
     if kind == "bytes":
         return rng.integers(30, 200, shape, dtype=np.uint8), rng.integers(205, 210, shape, dtype=np.uint8)
+    spread = 4 if kind == "words" else 200
     current = rng.integers(500, 3500, shape, dtype=np.uint16)
-    voltage = rng.integers(3300, 3310, shape, dtype=np.uint16)
+    voltage = rng.integers(3300, 3300 + spread, shape, dtype=np.uint16)
     current <<= 4  # as the oscilloscope sends 12 bits
     voltage <<= 4
     return current, voltage
@@ -75,7 +79,7 @@ def read_rate(array: Codes, rounds: int) -> float:
 
 
 def main() -> None:
-    """Measure both widths of codes."""
+    """Measure both widths of codes, and words whose products do not fit into words."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--captures", type=int, default=200, metavar="N")
     parser.add_argument("--points", type=int, default=1_000_000, metavar="N")
@@ -83,7 +87,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     found = {}
-    for kind in ("bytes", "words"):
+    for kind in ("bytes", "words", "wide words"):
         i, v = codes_of(kind, options.captures, options.points)
         rate = read_rate(i, options.rounds)
         records = [(record("current", a, 0.01), record("voltage", b, 0.1)) for a, b in zip(i, v, strict=True)]

@@ -1,0 +1,91 @@
+"""Sums of codes against whole numbers of any size."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.code_sums import LARGEST_BLOCK, code_sums
+from instruments.waveform import Codes
+
+
+def exactly(i: Codes, v: Codes) -> tuple[int, int, int, int, int, int, int, int]:
+    """What `code_sums` must find, in whole numbers of any size."""
+    a, b = [int(c) for c in i], [int(c) for c in v]
+    products = sum(x * y for x, y in zip(a, b, strict=True))
+    return len(a), sum(a), sum(b), products, min(a), max(a), min(b), max(b)
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> tuple[Codes, Codes]:
+    """Codes of both widths: any range of any height, low bits that are never used, and lone extremes."""
+    n = draw(st.integers(1, 300))
+    pair = []
+    for _ in range(2):
+        dtype = draw(st.sampled_from([np.uint8, np.uint16]))
+        top = int(np.iinfo(dtype).max)
+        shift = draw(st.integers(0, 6))
+        low, high = sorted(draw(st.tuples(st.integers(0, top), st.integers(0, top))))
+        if draw(st.booleans()):
+            high = min(high, low + draw(st.integers(0, 20)) * 2**shift)
+        rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+        codes = rng.integers(low, high, n, dtype=dtype, endpoint=True) >> shift << shift
+        for at, extreme in draw(st.lists(st.tuples(st.integers(0, n - 1), st.sampled_from([0, top])), max_size=2)):
+            codes[at] = extreme
+        pair.append(codes.astype(dtype))
+    return pair[0], pair[1]
+
+
+@given(stretches(), st.integers(1, 320))
+def test_sums_of_codes_are_exact_whatever_the_codes_and_the_block(pair: tuple[Codes, Codes], block: int) -> None:
+    assert astuple(code_sums(*pair)) == astuple(code_sums(*pair, block)) == exactly(*pair)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("span_v", [0, 3, 40, 1 << 16])
+def test_sums_of_codes_are_exact_for_whole_blocks_and_any_cut(dtype: type, span_v: int) -> None:
+    rng, top = np.random.default_rng(9), int(np.iinfo(dtype).max)
+    n = 2 * LARGEST_BLOCK + 77
+    i = rng.integers(0, top, n, dtype=dtype, endpoint=True)
+    v = rng.integers(max(0, top - span_v), top, n, dtype=dtype, endpoint=True)
+    whole = code_sums(i, v)
+    wide = i.astype(np.uint64), v.astype(np.uint64)
+    assert (whole.sum_i, whole.sum_v, whole.sum_vi) == (wide[0].sum(), wide[1].sum(), wide[0] @ wide[1])
+    for block in (999, 1 << 16):
+        assert code_sums(i, v, block) == whole
+    cut = int(rng.integers(1, n))
+    assert code_sums(i[:cut], v[:cut]) + code_sums(i[cut:], v[cut:]) == whole
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_largest_sums_of_a_block_do_not_overflow(dtype: type) -> None:
+    top = int(np.iinfo(dtype).max)
+    full = np.full(LARGEST_BLOCK, top, dtype=dtype)
+    assert code_sums(full, full).sum_vi == LARGEST_BLOCK * top**2
+    full[-1] = 0  # now the codes are summed as far above the lowest as they can be
+    assert code_sums(full, full).sum_vi == (LARGEST_BLOCK - 1) * top**2
+    assert code_sums(full, full).sum_v == (LARGEST_BLOCK - 1) * top
+    with pytest.raises(ValueError, match="block holds"):
+        code_sums(full, full, LARGEST_BLOCK + 1)
+    with pytest.raises(ValueError, match="do not make pairs"):
+        code_sums(full, full[1:])
+
+
+@pytest.mark.parametrize(
+    ("top_i", "top_v"), [(255, 257), (256, 256), (257, 256), (2, 32_768), (1, 65_535), (3, 21_846)]
+)
+def test_sums_are_exact_where_products_just_fit_into_words_and_where_they_just_do_not(top_i: int, top_v: int) -> None:
+    i, v = (np.tile(np.array([0, top], np.uint16), 500) for top in (top_i, top_v))
+    assert astuple(code_sums(i, v)) == exactly(i, v)
+
+
+def test_threads_sum_side_by_side() -> None:
+    rng = np.random.default_rng(4)
+    pairs = [tuple(rng.integers(low, low + 900, 50_000, dtype=np.uint16) for low in (k, 2 * k)) for k in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda pair: code_sums(*pair), pairs * 8)) == [code_sums(*pair) for pair in pairs] * 8
