@@ -6,6 +6,16 @@ knows nothing of its reference's zero. Where both were found against a supply's 
 which no weighing makes smaller; what they do not share decides the weights and the test whether they agree (E_n <= 1,
 ISO/IEC 17043). Where they do not, something has changed since the record was made, and the run's own comparison stands
 alone.
+
+What the supply's leads drop is in a run's comparison of the voltage, and not in the record's slope, which was found
+with nothing connected: its uncertainty stays in the sum by the run's share. But the leads' resistance may come from
+that very record, which divided by its slope: through a resistor a slope that is too high by a share d makes the leads'
+drop too high by d of the voltage, and the run's gain too high by as much times the ratio of both loads. That ratio is
+not in the record; the part of the drop's uncertainty that comes from the slope cannot exceed the whole, so that both
+count as fully correlated: 2 share rest u(leads) u(slope) is added to the sum of squares. The test of agreement leaves
+it out and so is milder by less than u(slope). The relative limit of the current's read-back is in the resistance and,
+the other way round, in the current that it is multiplied with: it is counted once too often, which does no harm. Where
+no record is weighed the run's own term stands as it is; where a record stands alone, no leads are in it.
 """
 
 from __future__ import annotations
@@ -13,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
+from calibration.in_situ import LEADS, READBACK_CURRENT, READBACK_VOLTAGE, ZERO_OF_READBACK
 from calibration.model import Calibration, Channel, Gain, GainTerm
 from calibration.records import ProbeRecord, VoltageRecord
 
@@ -58,6 +68,7 @@ def _weigh(
     relative, absolute = limits
     u_fit, u_stable = slope.u / slope.value, record.stability / math.sqrt(3.0)
     stability = GainTerm("stability since its calibration", u_stable)
+    shares_leads = isinstance(record, VoltageRecord) and record.lead_ohm is not None
     shares_reference = record.reference.kind == "read-back"
     u_of_record = record.reference.relative_limit / math.sqrt(3.0)
     made = f"calibration of {record.made:%Y-%m-%d}"
@@ -79,8 +90,8 @@ def _weigh(
     share = u_record**2 / (u_own**2 + u_record**2) if u_own or u_record else 0.5
     rest = 1 - share
     others = [
-        GainTerm("zero of the read-back", share * u_offset),
-        *(replace(term, u=share * term.u) for term in own.others),
+        GainTerm(ZERO_OF_READBACK, share * u_offset),
+        *(_kept(term, share, rest * u_fit if shares_leads and term.name == LEADS else 0.0) for term in own.others),
         replace(stability, u=rest * u_stable),
     ]
     if shares_reference:
@@ -103,3 +114,9 @@ def _weigh(
         tuple(others),
     )
     return Weighed(gain, f"{found}; weights {share * 100:.0f} % of this run and {rest * 100:.0f} % of the record")
+
+
+def _kept(term: GainTerm, share: float, with_other: float) -> GainTerm:
+    """What is left of a term that counts by its share; of what is `with_other` it counts as fully correlated."""
+    u = share * term.u
+    return replace(term, u=math.sqrt(u * (u + 2 * with_other)) if with_other else u)

@@ -10,7 +10,7 @@ import pytest
 
 from calibration.budget import Budget, Component
 from calibration.combine import with_records
-from calibration.in_situ import READBACK_CURRENT
+from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
 from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
 from calibration.records import Estimate, ProbeRecord
 from tests.worlds import shipped_lab
@@ -120,6 +120,50 @@ def test_the_interval_covers_the_truth() -> None:
         slope = then / (1 + a) + 3e-4 * rng.standard_normal()
         gain = with_records(in_run, with_gain(record, slope), None)[0].current.gain
         held.append(abs(truth / gain.value - 1) < interval(gain))
+    assert 0.93 < np.mean(held) < 0.985
+
+
+def with_leads(value: float, u_leads: float) -> Calibration:
+    """What a run found of its voltage over leads whose resistance is not well known."""
+    relative, absolute = READBACK_VOLTAGE
+    u = (relative * 12.0 + absolute) / math.sqrt(3.0) / 12.0
+    leads = GainTerm("leads", u_leads, distribution="normal")
+    gain = Gain(value, u, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back", (leads,))
+    found = own(1.0)
+    return replace(found, voltage=replace(found.voltage, gain=gain))
+
+
+@pytest.mark.parametrize("lead_ohm", [None, Estimate(value=0.05, u=0.02, dof=3.0)])
+def test_leads_stay_in_a_weighed_gain_by_its_own_share(lead_ohm: Estimate | None) -> None:
+    """The record was made with nothing connected: it knows no leads, and cannot take away what the run's have."""
+    shares = []
+    for u_leads in (1e-3, 3e-3):
+        gain = with_records(with_leads(0.996, u_leads), None, voltage(LAB, lead_ohm=lead_ohm))[0].voltage.gain
+        share = 12.0 / gain.at
+        (leads,) = (term for term in gain.others if term.name == "leads")
+        assert leads.u >= share * u_leads > 0
+        assert (leads.u > share * u_leads) is (lead_ohm is not None)
+        assert leads.distribution == "normal"
+        shares.append(share)
+    assert 0 < shares[1] < shares[0] < 1  # the less the leads are known, the less the run's comparison weighs
+    apart = with_records(with_leads(1.05, 1e-3), None, voltage(LAB, lead_ohm=lead_ohm))[0].voltage.gain
+    assert apart == with_leads(1.05, 1e-3).voltage.gain
+    bare = replace(with_leads(1.0, 0.0), voltage=replace(with_leads(1.0, 0.0).voltage, gain=specified()))
+    alone = with_records(bare, None, voltage(LAB, lead_ohm=lead_ohm))[0].voltage.gain
+    assert all(term.name != "leads" for term in alone.others)
+
+
+def test_an_error_that_the_leads_have_from_the_record_is_not_averaged_away() -> None:
+    """A slope that is off makes the leads off, which a run's comparison then is too: by as much, at the same load."""
+    rng, held = np.random.default_rng(6), []
+    record = voltage(LAB, lead_ohm=Estimate(value=0.05, u=0.015, dof=3.0))
+    for _ in range(1500):
+        slope, a, b, moved = rng.normal(0, 1e-3), 0.0005 * rng.uniform(-1, 1), 0.005 * rng.uniform(-1, 1), 0.003
+        then = (1 + moved * rng.uniform(-1, 1)) * (1 + slope)
+        in_run = with_leads(12.0 / ((1 + a) * 12.0 + b) * (1 + slope), 1e-3)
+        gain = Estimate(value=then / (1 + a), u=1e-3, dof=1e6)
+        found = with_records(in_run, None, record.model_copy(update={"gain": gain}))[0].voltage.gain
+        held.append(abs(1 / found.value - 1) < interval(found))
     assert 0.93 < np.mean(held) < 0.985
 
 
