@@ -61,7 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     begun_s = time.perf_counter()
 
-    from experiments import cell, power_sweep, report, station
+    from experiments import cell, power_sweep, station
+    from experiments.report import outputs
     from experiments.traces import TraceWriter
     from instruments.clock import VirtualClock
     from instruments.dut import Dut
@@ -82,8 +83,8 @@ def main() -> None:
         (TraceWriter, "cell", "  trace file: journal"),
         (station, "measure", "  reduction of the capture"),
         (station.Station, "provisional", "  result shown"),
-        (report, "reduce_run", "reduction of the whole file"),
-        (report, "write_outputs", "table, figures, report"),
+        (outputs, "reduce_run", "reduction of the whole file"),
+        (outputs, "write_outputs", "table, figures, report"),
         (VirtualClock, "_ask", "(of all: requests to the virtual clock)"),
     ):
         watch.around(owner, name, label)

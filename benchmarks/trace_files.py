@@ -4,6 +4,10 @@
 bench, in 8 bits and in 12, and stored N times in each format. JLS is measured where pyjls is installed
 (pip install pyjls==0.17.0), with the samples as float32, its usual form. Files lie in the page cache: these are
 times of programs, not of disks.
+
+`--many N` then writes N captures of 10 000 samples each, and tells what reading and reducing them costs by parts (the
+filter alone, HDF5 and the tables, our reduction; processor time of one core) and how much memory it takes beside a
+tenth of them. `--only many` leaves the rest out.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ import argparse
 import contextlib
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,9 +106,10 @@ def ours(folder: Path, sample: Sample, captures: int) -> dict[str, float]:
     path, taken = folder / "ours.h5", list[float]()
     plan, names = make_plan(["busy:10"], [1], 1, 2.0, 1), {role: role for role in ROLES}
     with TraceWriter.create(path, plan, source="simulated", texts={"lab_yaml": Path("lab.yaml").read_text()}) as writer:
-        for _ in range(captures):
+        for k in range(captures):
+            one = unlike(capture, k)  # a record that comes twice is refused
             with timed(taken):
-                writer.settle(writer.add(sample.row, capture, names))
+                writer.settle(writer.add(sample.row, one, names))
     samples = captures * capture.points
     with TraceReader(path) as reader:
         reader.overview("current", (0, 1), 1)
@@ -129,8 +136,89 @@ def ours(folder: Path, sample: Sample, captures: int) -> dict[str, float]:
     }
 
 
+def unlike(capture: Capture, number: int) -> Capture:
+    """The same capture with two codes of the current a step off, other ones for every number."""
+    current = capture.records["current"]
+    codes, n = current.codes.copy(), len(current.codes)
+    step = 0x10 if codes.dtype == np.uint16 else 1
+    codes[number % n] ^= step
+    codes[(number // n + 1) % n] ^= step
+    return Capture({**capture.records, "current": replace(current, codes=codes)})
+
+
+def every(capture: Capture, nth: int) -> Capture:
+    """Each nth sample, at so many times the sampling period."""
+    return Capture(
+        {
+            role: replace(
+                record,
+                preamble=replace(
+                    record.preamble,
+                    points=len(record.codes[::nth]),
+                    x_increment_s=nth * record.preamble.x_increment_s,
+                ),
+                codes=record.codes[::nth].copy(),
+            )
+            for role, record in capture.records.items()
+        }
+    )
+
+
+def many(folder: Path, sample: Sample, captures: int) -> dict[str, float]:
+    """Read and reduce a file of very many captures, and a tenth of it."""
+    small = every(sample.capture, 10)
+    plan, names = make_plan(["busy:10"], [1], 1, 2.0, 1), {role: role for role in ROLES}
+    texts = {"lab_yaml": Path("lab.yaml").read_text()}
+    paths = {count: folder / f"many-{count}.h5" for count in (captures // 10, captures)}
+    for count, path in paths.items():
+        with TraceWriter.create(path, plan, source="simulated", texts=texts, points=small.points) as writer:
+            for k in range(count):
+                writer.settle(writer.add(sample.row, unlike(small, k), names))
+    path = paths[captures]
+    begun_s = time.process_time()
+    with TraceReader(path) as reader:
+        for _ in reader.data():
+            pass
+    read_s = time.process_time() - begun_s
+    begun_s = time.process_time()
+    with TraceReader(path) as reader:
+        reduce_run(reader)
+    all_s = time.process_time() - begun_s
+    undo = undoing(small)
+    begun_s = time.process_time()
+    for _ in range(200):
+        undo()
+    filter_s = (time.process_time() - begun_s) / 200 * captures
+    return {
+        "captures/s and core, read and reduced": captures / all_s,
+        "of it the filter, %": 100 * filter_s / all_s,
+        "of it HDF5 and tables, %": 100 * (read_s - filter_s) / all_s,
+        "of it our reduction, %": 100 * (all_s - read_s) / all_s,
+        "bytes per sample": path.stat().st_size / (3 * small.points * captures),
+        **{f"memory for {count} captures, MiB": memory_mib(path) for count, path in paths.items()},
+    }
+
+
+def memory_mib(path: Path) -> float:
+    """Most memory that a process of its own, with all that it imports, takes to read and reduce a file."""
+    code = (
+        "import resource, sys\n"
+        "from experiments.reduction import reduce_run\n"
+        "from experiments.traces import TraceReader\n"
+        "reduce_run(TraceReader(sys.argv[1]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
 def filter_alone(capture: Capture) -> float:
     """Msamples/s at which the disk filter (shuffle and deflate) alone can be undone, on one core."""
+    return 3 * capture.points / (median_ms(undoing(capture)) * 1e-3) / 1e6
+
+
+def undoing(capture: Capture) -> Callable[[], None]:
+    """What undoes the filter of one capture's records."""
     import zlib
 
     from experiments.traces import schema
@@ -143,7 +231,7 @@ def filter_alone(capture: Capture) -> float:
             width = np.dtype(schema.CODE_TYPES[role]).itemsize
             np.ascontiguousarray(np.frombuffer(zlib.decompress(data), np.uint8).reshape(width, -1).T)
 
-    return 3 * capture.points / (median_ms(undo) * 1e-3) / 1e6
+    return undo
 
 
 def jls(folder: Path, capture: Capture, captures: int) -> dict[str, float] | None:
@@ -199,12 +287,18 @@ def main() -> None:
     """Print the figures, each format beside the others, and hold ours against the limits."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--captures", type=int, default=1000, help="captures of 100 000 samples (default: 1000)")
+    parser.add_argument("--many", type=int, default=0, metavar="N", help="a file of N small captures too (say 10000)")
+    parser.add_argument("--only", choices=("many",), help="nothing else")
     parser.add_argument("--lab", type=Path, default=Path("lab.yaml"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     table: dict[str, dict[str, float]] = {}
     for name, sample in realistic_captures(options.lab).items():
         with tempfile.TemporaryDirectory() as folder:
+            if options.many:
+                table[f"{options.many} captures, {name}"] = many(Path(folder), sample, options.many)
+            if options.only:
+                continue
             table[f"trace file, {name}"] = ours(Path(folder), sample, options.captures)
             table[f"the filter alone, {name}"] = {"read, Msamples/s": filter_alone(sample.capture)}
             capture = sample.capture

@@ -31,6 +31,12 @@ TIMEBASE_LIMIT = 5.0e-5
 """Relative limit of the oscilloscope's timebase (unconfirmed)."""
 
 
+ZERO_OF_READBACK = "zero of the read-back"
+"""Name of the term of a weighed gain that the constant part of the read-back's limit leaves."""
+
+LEADS = "leads"
+"""Name of the term of the voltage's gain that what the leads drop leaves."""
+
 LEAST_READINGS = 2
 """Readings of each quantity below which a comparison says nothing about its own scatter."""
 
@@ -143,7 +149,7 @@ def _gains(
     drift = GainTerm("drift of the zero", zi.u_drift / current_a, distribution="normal")
     relative, absolute = READBACK_VOLTAGE
     u_v = (relative * voltage_v + absolute) / math.sqrt(3.0) / voltage_v
-    leads = (GainTerm("leads", terms.lead_u_ohm * current_a / voltage_v, distribution="normal"),)
+    leads = (GainTerm(LEADS, terms.lead_u_ohm * current_a / voltage_v, distribution="normal"),)
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
     readings = sum(len(c.reference_a) for c in comparisons)
     source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V ({readings} readings in {n} runs)"

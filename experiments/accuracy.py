@@ -139,7 +139,11 @@ def _cited(name: str) -> dict[str, Any] | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 good, 1 some images could not be read, 2 usage, data or weights, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.accuracy", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.accuracy",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="exit codes: 0 good, 1 some files could not be read, 2 usage, data or weights, 130 interrupted",
+    )
     parser.add_argument("--network", required=True, metavar="NAME", help="as --networks of power_sweep takes it")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="images: a folder for each class, or flat with --truth"

@@ -6,14 +6,17 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from experiments.device_said import DeviceSaid, agent_facts, because, facts_json
 from experiments.energy import Measured
+from experiments.flags import NO_CODE, with_code
 from experiments.modelled import known_size
-from experiments.plan import Cell
+from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
+from experiments.plan import Cell, Method
+from experiments.plausible import voltage_fault
 from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, Rejected, Station
 from experiments.traces import CaptureRow, Reading
 from instruments.dut import Done, Dut, DutRefusedError, Ready
@@ -43,6 +46,19 @@ ATTEMPTS = 3
 """How often a cell is tried when its record, not its device, was at fault."""
 
 _log = logging.getLogger(__name__)
+
+
+LEAST_BATCHES = 3.2
+"""Batches that a record of a long run must hold, so that there is a whole one wherever it begins."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that the device was told to do, with what is known of it so far; it should end within `slack_s`."""
+
+    dut: Dut
+    row: CaptureRow
+    slack_s: float
 
 
 class CellWork:
@@ -84,7 +100,10 @@ class CellWork:
             rejected = self._said.judged(error, self.station.device)
             with undisturbed():
                 at_s = self.clock.monotonic()
-                self.writer.cell(cell.position, rejected.outcome, str(rejected), rejected.capture, at_s=at_s)
+                code = rejected.code if rejected.outcome == "rejected" else ""
+                self.writer.cell(
+                    cell.position, rejected.outcome, str(rejected), rejected.capture, at_s=at_s, flags=code
+                )
             raise rejected from error
 
     def _tried(self, label: str, attempt: Callable[[float], Measured]) -> Measured:
@@ -100,7 +119,7 @@ class CellWork:
                 self._reconnect(error)
                 rejected = Rejected(str(error), retry=True)
             except InstrumentError as error:
-                rejected = Rejected(str(error), retry=True)
+                rejected = Rejected(str(error), retry=True, code=_code_of(error))
             if not rejected.retry:
                 break
             if number < ATTEMPTS:
@@ -109,7 +128,7 @@ class CellWork:
 
     def _attempt_gain(self, network: str, batch: int, shrink: float) -> Measured:
         # A heavy load is the better comparison: the read-back's 5 mA weigh less.
-        ready = self._prepare(network, batch, shrink, max(GAIN_WINDOW_S, self.plan.window_s))
+        ready, _ = self._prepare(network, batch, shrink, max(GAIN_WINDOW_S, self.plan.window_s), Method())
         return self.station.commit(*self._run("gain", ready, read_supply=True))
 
     def steady(self, kind: str) -> None:
@@ -124,18 +143,24 @@ class CellWork:
         self.station.set_up_scope()
 
     def _attempt_cell(self, cell: Cell, shrink: float) -> Measured:
-        ready = self._prepare(cell.network, cell.batch, shrink, self.plan.window_s)
+        ready, method = self._prepare(cell.network, cell.batch, shrink, self.plan.window_s, self.plan.method)
         with undisturbed():
             self.writer.cell(cell.position, "prepared")
-        row, capture, readings = self._run("cell", ready, cell=cell, read_supply=self.station.read_supply)
-        measured = self.station.commit(row, capture, readings)
+        measured: Measured
+        if method:
+            from experiments.cell_run import RunOfCell  # which works with this class
+
+            measured = RunOfCell(self, cell, ready, method).measure()
+        else:
+            row, capture, readings = self._run("cell", ready, cell=cell, read_supply=self.station.read_supply)
+            measured = self.station.commit(row, capture, readings)
         with undisturbed():
             at_s = self.clock.monotonic()
             self.writer.cell(cell.position, "committed", capture=measured.data.index, at_s=at_s)
         return measured
 
-    def _prepare(self, network: str, batch: int, shrink: float, usual_s: float) -> Ready:
-        """Load, warm up and rest; choose a longer record where one batch does not fit the usual one."""
+    def _prepare(self, network: str, batch: int, shrink: float, usual_s: float, method: Method) -> tuple[Ready, str]:
+        """Load, warm up and rest; choose the record, and how a run is put together that it does not hold."""
         dut = self.station.device()
         self._said.met(dut)
         try:
@@ -154,18 +179,33 @@ class CellWork:
             )
         except DutRefusedError as error:
             raise because(error) from error
-        needed_s = max(ready.batches, 1.5) * ready.batch_time_s / (1 - PRE_TRIGGER - MARGIN)
-        window_s = usual_s if needed_s <= usual_s else _longer(needed_s)
+        window_s, how = record_for(method, ready.batches, ready.batch_time_s, usual_s)
         if window_s != self.station.window_s:
             self.station.set_window(window_s)
         self.clock.sleep(self.station.lab.dut.rest_s)
-        return ready
+        return ready, how
 
     def _run(
         self, kind: str, ready: Ready, *, cell: Cell | None = None, read_supply: bool = False
     ) -> tuple[CaptureRow, Capture, list[Reading]]:
         """Arm, go, wait, fetch. What was captured of a run that failed is stored as rejected."""
-        scope, dut = self.bench.scope, self.bench.dut
+        window_s = self.station.window_s
+        begun = self.begin(kind, ready, cell, None, (1 - PRE_TRIGGER - MARGIN) * window_s, 3.0 + window_s)
+        capture, readings = self.first_record(begun, read_supply)
+        self.journal(cell, "fetched")
+        try:
+            done = begun.dut.wait_done(deadline_s=begun.slack_s + TELL_S)
+            self.require_voltage(capture)
+        except (DutError, Rejected) as error:
+            code = error.code if isinstance(error, Rejected) else NO_CODE
+            raise self.station.reject(begun.row, capture, str(error), code) from error
+        return self.with_log(begun, ready, done), capture, readings
+
+    def begin(
+        self, kind: str, ready: Ready, cell: Cell | None, batches: int | None, limit_s: float, slack_s: float
+    ) -> Begun:
+        """Arm and go, for at most `limit_s`; within `slack_s` the run should have ended."""
+        dut = self.bench.dut
         if dut is None:  # never started anew here: what it had prepared went with it
             raise Rejected("the device was lost between preparing and running")
         clock = dut.clock_bound()
@@ -173,16 +213,36 @@ class CellWork:
         host_s, utc_s = self.clock.monotonic(), self.clock.time()
         # By the bench's clock, not UTC: the lines tell this name, and in virtual time a run can be repeated to the bit.
         run_id = f"{kind}-{cell.position if cell else 0}-{int(host_s * 1000)}"
-        scope.arm(deadline_s=self.station.arm_deadline_s)
-        self._journal(cell, "armed")
+        self.bench.scope.arm(deadline_s=self.station.arm_deadline_s)
+        self.journal(cell, "armed")
         window_s = self.station.window_s
         dut.go(
             run_id,
-            limit_s=(1 - PRE_TRIGGER - MARGIN) * window_s,
+            batches,
+            limit_s=limit_s,
             record=(window_s / POINTS, PRE_TRIGGER * window_s),
             watch=self.station.watch,
         )
-        self._journal(cell, "running")
+        self.journal(cell, "running")
+        row = CaptureRow(
+            kind,
+            cell.position if cell else -1,
+            ready.network,
+            ready.batch,
+            cell.repeat if cell else 0,
+            run_id,
+            host_s=host_s,
+            utc_s=utc_s,
+            window_asked_s=window_s,
+            clock_offset_s=clock.offset_s,
+            clock_bound_s=clock.bound_s,
+            ready_facts=facts_json("ready_facts", {**ready.facts, "agent": agent_facts(dut.hello())}),
+        )
+        return Begun(dut, row, slack_s)
+
+    def first_record(self, begun: Begun, read_supply: bool) -> tuple[Capture, list[Reading]]:
+        """Wait for the record that the gate's rise triggers, and fetch it; the supply is read meanwhile, or not."""
+        scope, dut = self.bench.scope, begun.dut
         slack_s = 3.0 + self.station.window_s
         try:
             try:
@@ -193,29 +253,9 @@ class CellWork:
                 raise self._no_record(dut, error)  # noqa: B904 - it knows its cause
             capture = scope.fetch(list(self.station.sources.values()), points=POINTS, deadline_s=FETCH_S)
         except InstrumentError:
-            self._let_end(dut, slack_s + TELL_S)
+            self.let_end(dut, begun.slack_s + TELL_S)
             raise
-        self._journal(cell, "fetched")
-        row = CaptureRow(
-            kind,
-            cell.position if cell else -1,
-            ready.network,
-            ready.batch,
-            cell.repeat if cell else 0,
-            run_id,
-            host_s=host_s,
-            utc_s=utc_s,
-            window_asked_s=self.station.window_s,
-            clock_offset_s=clock.offset_s,
-            clock_bound_s=clock.bound_s,
-            ready_facts=facts_json("ready_facts", {**ready.facts, "agent": agent_facts(dut.hello())}),
-        )
-        try:
-            done = dut.wait_done(deadline_s=slack_s + TELL_S)
-            self._require_voltage(capture)
-        except (DutError, Rejected) as error:
-            raise self.station.reject(row, capture, str(error)) from error
-        return self._with_log(self._with_drift(row, dut), ready, done, host_s), capture, readings
+        return capture, readings
 
     def _with_drift(self, row: CaptureRow, dut: Dut) -> CaptureRow:
         """Bound the device's clock once more; a run that is told whole does not fail for it."""
@@ -226,26 +266,34 @@ class CellWork:
             return row
         return replace(row, clock_offset_after_s=clock.offset_s, clock_bound_after_s=clock.bound_s)
 
-    def _require_voltage(self, capture: Capture) -> None:
+    def require_voltage(self, capture: Capture) -> None:
         """Reject a run during which the supply did not hold its voltage."""
         supply, facts = self.bench.supply, self.station.lab.supply
         mode, limited = supply.mode(), supply.limited_since()
         volts = float(np.mean(capture[self.station.sources["voltage"]].values()))
         if mode == "FAULT":
             why = f"over-voltage protection at {facts.ovp_v:g} V" if supply.ovp_tripped() else "temperature or hardware"
-            raise Rejected(f"the supply tripped during the run ({why}): find the cause, then clear it at the supply")
+            raise Rejected(
+                f"the supply tripped during the run ({why}): find the cause, then clear it at the supply",
+                code="supply-limited",
+            )
         if limited or mode != "CV":
             raise Rejected(
                 f"the supply did not stay in constant voltage during the run (mode {'CC' if limited else mode}): "
-                f"raise current_limit_a above {facts.current_limit_a:g} A"
+                f"raise current_limit_a above {facts.current_limit_a:g} A",
+                code="supply-limited",
             )
+        roles = self.station.sources
+        if fault := voltage_fault(self.station.lab, capture[roles["current"]], capture[roles["voltage"]]):
+            raise Rejected(str(fault), code=fault.code)
         if abs(volts - facts.voltage_v) > VOLTAGE_SHARE * facts.voltage_v:
             raise Rejected(
                 f"the voltage was {volts:.3g} V during the run, not {facts.voltage_v:g} V: "
-                "check the supply's mode and wiring.voltage"
+                "check the supply's mode and wiring.voltage",
+                code="supply-limited",
             )
 
-    def _let_end(self, dut: Dut, within_s: float) -> None:
+    def let_end(self, dut: Dut, within_s: float) -> None:
         """Take the device out of a run whose record is lost: in a run it accepts nothing else."""
         try:
             dut.wait_done(deadline_s=within_s)
@@ -253,7 +301,7 @@ class CellWork:
             _log.warning("the device is started anew: %s", error)
             self.bench.stop_dut()
 
-    def _journal(self, cell: Cell | None, state: str) -> None:
+    def journal(self, cell: Cell | None, state: str) -> None:
         if cell is not None:
             with undisturbed():
                 self.writer.cell(cell.position, state)
@@ -284,7 +332,8 @@ class CellWork:
             return because(dut_error, "the gate line never rose: ")
         return Rejected(
             "the gate line never rose although the device ran: check the wire from its gate line to "
-            f"D{self.station.lab.wiring.gate.digital}, marker_threshold_v, and dut.marker"
+            f"D{self.station.lab.wiring.gate.digital}, marker_threshold_v, and dut.marker",
+            code="markers-missing",
         )
 
     def _read_supply(self, within_s: float) -> list[Reading]:
@@ -313,13 +362,17 @@ class CellWork:
                 readings.append(Reading(quantity, value, self.clock.monotonic() - waiting_s))
         return readings
 
-    def _with_log(self, row: CaptureRow, ready: Ready, done: Done, host_s: float) -> CaptureRow:
-        """Add the device's log to a capture's row and, on a simulated bench, what was really true."""
+    def with_log(self, begun: Begun, ready: Ready, done: Done) -> CaptureRow:
+        """Add the device's log to a run's row, its clock once more and, on a simulated bench, what was really true."""
+        row = self._with_drift(begun.row, begun.dut)
         energy_j = idle_w = math.nan
         if self.bench.simulated is not None:
-            windows = self.bench.simulated.true_windows(host_s)
+            windows = self.bench.simulated.true_windows(row.host_s)
             if windows:
                 energy_j, idle_w = windows[-1]["energy_j"], windows[-1]["idle_power_w"]
+        flags = self._said.flags_of(ready, done)
+        if row.kind == "cell" and row.window_asked_s > self.plan.window_s:
+            flags = with_code(flags, LONG_RECORD)
         return replace(
             row,
             batches=done.batches,
@@ -330,11 +383,34 @@ class CellWork:
             start_frame_edges=done.start_frame_edges,
             device_busy_s=done.busy_s,
             device_facts=facts_json("device_facts", done.facts),
-            flags=self._said.flags_of(ready, done),
+            flags=flags,
             batch_end_ns=done.batch_ns,
             true_energy_j=energy_j,
             true_idle_power_w=idle_w,
         )
+
+
+def _code_of(error: InstrumentError) -> str:
+    """The code under which an instrument's error is listed in docs/flags.md."""
+    return "stale-record" if isinstance(error, CaptureError) and error.reason == "stale" else NO_CODE
+
+
+def record_for(method: Method, batches: int, batch_s: float, usual_s: float) -> tuple[float, str]:
+    """The length of record for batches of a length, s, and how a run is put together that it does not hold.
+
+    An empty text means that one record holds it.
+    """
+    needed_s = max(batches, 1.5) * batch_s / (1 - PRE_TRIGGER - MARGIN)
+    if method.long_s is not None:
+        needed_s = LEAST_BATCHES * batch_s
+        if needed_s <= usual_s or method.long_batch == "longer-record":
+            return (usual_s if needed_s <= usual_s else _longer(needed_s)), LONG
+        return usual_s, CONSECUTIVE
+    if needed_s <= usual_s:
+        return usual_s, ""
+    if method.long_batch == "longer-record":
+        return _longer(needed_s), ""
+    return usual_s, CONSECUTIVE if method.long_batch == "consecutive" else STEADY
 
 
 def _longer(seconds: float) -> float:

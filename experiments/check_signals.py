@@ -150,14 +150,15 @@ def compare_idle(
     `zero` are the means (A, V) with the output off. What is clipped is compared as far as it goes.
     """
     amps, volts = (mean(record) - z for record, z in zip(idle, zero, strict=True))
-    found = [_voltage(lab, volts, supply_v, int(idle[1].clipped_high().sum()) > 0)]
+    found = [judge_voltage(lab, volts, supply_v, clipped=int(idle[1].clipped_high().sum()) > 0)]
     if abs(supply_a) < LEAST_A:
         text = f"the supply reads {supply_a * 1e3:.0f} mA: too little to compare the clamp with"
         return [*found, Finding("current.idle", "note", "idle current", text)]
-    return [*found, _current(lab, amps, supply_a)]
+    return [*found, judge_current(lab, amps, supply_a)]
 
 
-def _voltage(lab: Lab, volts: float, supply_v: float, clipped: bool) -> Finding:
+def judge_voltage(lab: Lab, volts: float, supply_v: float, *, clipped: bool) -> Finding:
+    """Judge a voltage above zero by what the supply reads; names what a gross difference may come from."""
     id, name = "voltage.idle", "idle voltage"
     ratio = volts / supply_v if supply_v else math.nan
     values = {"scope_v": volts, "supply_v": supply_v}
@@ -179,7 +180,8 @@ def _voltage(lab: Lab, volts: float, supply_v: float, clipped: bool) -> Finding:
     return Finding(id, "wrong", name, found, advice, values)
 
 
-def _current(lab: Lab, amps: float, supply_a: float) -> Finding:
+def judge_current(lab: Lab, amps: float, supply_a: float) -> Finding:
+    """Judge a current above zero by what the supply reads; names what a gross difference may come from."""
     id, name = "current.idle", "idle current"
     ratio = amps / supply_a
     slack = GAIN_LIMIT + (READBACK_A + READBACK_SHARE * abs(supply_a) + LEAST_A / 4) / abs(supply_a)
@@ -203,7 +205,7 @@ def _current(lab: Lab, amps: float, supply_a: float) -> Finding:
             advice = "is the clamp closed, zeroed, and around this lead alone?"
         else:
             advice = f"about {turns} turn(s) go through the clamp where lab.yaml has probe.turns: {lab.probe.turns}"
-    if ratio < 0 and "reversed" not in advice:
+    if ratio < -0.05 and "reversed" not in advice:
         advice += "; and it is reversed"
     return Finding(id, "wrong", name, found, advice, values)
 

@@ -54,7 +54,7 @@ def _compare(args: argparse.Namespace) -> int:
     from experiments.comparison import context, sides, verdicts
     from instruments.errors import ConfigError
 
-    margin = _margin(args.margin)
+    margin = margin_of(args.margin)
     a, b = sides.load(args.a), sides.load(args.b)
     if a.path.resolve() == b.path.resolve():
         raise ConfigError(f"A and B are both {a.path}: there is nothing to compare")
@@ -72,7 +72,7 @@ def _compare(args: argparse.Namespace) -> int:
         raise ConfigError(f"no network and batch has a result in both: A has {_keys(a)}; B has {_keys(b)}")
     shared = context.shared(a.facts, b.facts, simulated=a.simulated or b.simulated)
     rows = verdicts.compare(a, b, shared, margin)
-    notes = _notes(a, b, rows, found)
+    notes = notes_of(a, b, rows, found)
     if args.json:
         say(json.dumps(_tree(a, b, rows, found, vars(shared), margin, notes), indent=1))
     else:
@@ -80,7 +80,7 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _margin(text: str) -> float:
+def margin_of(text: str) -> float:
     """Read 2% or 0.02. Raises ConfigError."""
     from instruments.errors import ConfigError
 
@@ -97,7 +97,8 @@ def _keys(side: Side) -> str:
     return ", ".join(f"{network} at batch {batch}" for network, batch in side.rows) or "none"
 
 
-def _notes(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference]) -> list[str]:
+def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference]) -> list[str]:
+    """What is to be said beside the table: differences of the contexts, rows of one side alone, what is not known."""
     notes = [d.line for d in found]
     for name, mine, other in (("A", a, b), ("B", b, a)):
         only = [key for key in mine.rows if key not in other.rows]
@@ -120,10 +121,9 @@ def _notes(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Differ
     return notes
 
 
-def _text(
-    a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference], margin: float, notes: Sequence[str]
-) -> str:
-    from experiments.report import plain_table, with_uncertainty
+def table_lines(rows: Sequence[ComparedRow]) -> list[list[str]]:
+    """The rows as a table of text, the header first."""
+    from experiments.report import with_uncertainty
 
     header = ["network", "batch", "n", "A [mJ/image]", "B [mJ/image]", "B - A [mJ/image]", "[%]", "power [%]"]
     lines = [[*header, "time [%]", "p different", "p equivalent", "p Welch", "verdict"]]
@@ -146,6 +146,14 @@ def _text(
                 row.verdict,
             ]
         )
+    return lines
+
+
+def _text(
+    a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference], margin: float, notes: Sequence[str]
+) -> str:
+    from experiments.report import plain_table
+
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("equivalent", "different")}
     counts["inconclusive"] = len(rows) - sum(counts.values())
     return "\n".join(
@@ -153,7 +161,7 @@ def _text(
             f"A: {a.path}",
             f"B: {b.path}",
             "",
-            plain_table(lines),
+            plain_table(table_lines(rows)),
             "",
             f"± is the half-width of the 95 % interval. Equivalent: within {margin * 100:g} % of A. p-values are",
             f"corrected for {len(rows)} rows (Holm); Welch's is of the repeats alone.",

@@ -7,13 +7,13 @@ current at which the gain was found. Components that a run adds anew (noise, edg
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.budget import Budget, Component, limit, without_zero
+from calibration.budget import Budget, Component, Distribution, limit, without_zero
 from calibration.model import Calibration, Channel
 from calibration.statistics import mean_of_repeats
 
@@ -32,6 +32,7 @@ SCATTERING = (
     "idle baseline, noise",
     "marker jitter at the rise",
     "marker jitter at the fall",
+    "power between captures",
 )
 """Components that every run draws anew, so that they are part of the scatter of repeats."""
 
@@ -40,11 +41,24 @@ STILL = 0.06
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Error of one quantity of one run from what was not recorded of it: found by scatter (t), or a limit."""
+
+    name: str
+    u: float
+    dof: float
+    distribution: Distribution
+
+
+@dataclass(frozen=True)
 class CellValues:
-    """Corrected values of one capture and the figures that its uncertainty needs.
+    """Corrected values of one run and the figures that its uncertainty needs.
 
     `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` before it; `error_a` and `error_v`
     limit what rounding to codes leaves in a mean, `edge_s` how far off the loop's ends may be (None: half a sample).
+    Of a run that no single record holds: `pieces` are the stretches that were recorded, `captured_s` long together,
+    `clock_limit_s` limits the error of a `duration_s` by the device's clock, `unseen` is what its quantities may be
+    off since not all of it was recorded, and `idle_limit_w` limits what the idle power did meanwhile.
     """
 
     images: int
@@ -61,6 +75,11 @@ class CellValues:
     true_j: float
     calibration: Calibration
     edge_s: float | None = None
+    pieces: int = 1
+    captured_s: float | None = None
+    clock_limit_s: float | None = None
+    unseen: Mapping[str, Unseen] = field(default_factory=dict)
+    idle_limit_w: float = 0.0
 
     @property
     def time_s(self) -> float:
@@ -141,6 +160,25 @@ def _components(quantity: str, cells: list[CellValues]) -> list[Component]:
         parts += _of_power(quantity, cells)
     if quantity.endswith(("per_image_s", "per_image_j")):
         parts += _of_time(quantity, cells)
+    return parts + _of_unseen(quantity, cells)
+
+
+def _of_unseen(quantity: str, cells: list[CellValues]) -> list[Component]:
+    """What was not recorded: scatter is drawn anew by every run, a limit is that of the network and stays."""
+    unit = {"s": "s", "w": "W", "j": "J"}[quantity[-1]]
+    found: dict[tuple[str, Distribution], list[Unseen]] = {}
+    for cell in cells:
+        if quantity in cell.unseen:
+            one = cell.unseen[quantity]
+            found.setdefault((one.name, one.distribution), []).append(one)
+    parts = []
+    for (name, kind), each in found.items():
+        if kind == "rectangular":
+            parts.append(Component(name, sum(e.u for e in each) / len(cells), 1.0, unit, distribution=kind))
+            continue
+        u = math.sqrt(math.fsum(e.u**2 for e in each))
+        spread = math.fsum(e.u**4 / e.dof for e in each)
+        parts.append(_found(name, u / len(cells), 1.0, unit, u**4 / spread if spread > 0 else math.inf))
     return parts
 
 
@@ -170,7 +208,7 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
         parts.append(Component("voltage zero, noise", voltage.offset.u_noise, to_zero_v, "V"))
         parts.append(Component("current zero, drift", current.offset.u_drift, volts_per, "A"))
     noise = calibration.noise
-    loops, idles = _mean_of(1 / c.duration_s for c in cells), _mean_of(1 / c.idle_s for c in cells)
+    loops, idles = _mean_of(1 / (c.captured_s or c.duration_s) for c in cells), _mean_of(1 / c.idle_s for c in cells)
     own = idles if idle_only else loops
     parts += [
         _found("current noise", math.sqrt(noise.current_a2s * own), volts_per, "A", noise.dof),
@@ -179,6 +217,8 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
     if net:
         u_idle = math.sqrt(noise.current_a2s * idles)
         parts.append(_found("idle baseline, noise", u_idle, -volts_per, "A", noise.dof))
+    if net or idle_only:
+        parts.append(limit("idle baseline, drift", float(np.mean([c.idle_limit_w for c in cells])), per, "W"))
     error_a, error_v = (float(np.mean([getattr(c, name) for c in cells])) for name in ("error_a", "error_v"))
     return [
         *parts,
@@ -221,19 +261,25 @@ def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:
     if quantity.endswith("_j"):
         rise, fall = (float(np.mean([getattr(c, name) for c in cells])) for name in ("idle_w", "power_w"))
         rise, fall = (0.0, fall - rise) if quantity.startswith("net") else (-rise, fall)
-    each = math.sqrt(sum(1 / c.images**2 for c in cells)) / n
-    if any(c.edge_s is not None for c in cells):  # found in the current: it may be that of work at either end
+    if any(c.edge_s is not None or c.pieces > 1 for c in cells):  # the current may be that of work at either end
         rise = -fall
+    # Each piece has two ends of its own, but none where the device's clock tells how long the run was.
+    by_scope = [c.clock_limit_s is None for c in cells]
+    counts = [c.pieces if scope else 0 for c, scope in zip(cells, by_scope, strict=True)]
+    each = math.sqrt(sum(k / c.images**2 for c, k in zip(cells, counts, strict=True))) / n
     ends = [c.dt_s / 2 if c.edge_s is None else c.edge_s for c in cells]
-    sampled_s = math.sqrt(sum((end_s / c.images) ** 2 for c, end_s in zip(cells, ends, strict=True))) / n
+    squares = [k * (end_s / c.images) ** 2 for c, k, end_s in zip(cells, counts, ends, strict=True)]
+    sampled_s = math.sqrt(sum(squares)) / n
+    clock_s = float(np.mean([(c.clock_limit_s or 0.0) / c.images for c in cells]))
     parts = [
         limit("edge at the gate's rise", sampled_s, rise, "s"),
         limit("edge at the gate's fall", sampled_s, fall, "s"),
-        limit("timebase", calibration.timebase_limit, value, "1"),
+        limit("timebase", calibration.timebase_limit, value * sum(by_scope) / n, "1"),
+        limit("time by the device's clock", clock_s, fall, "s"),
     ]
     delay = calibration.delay
     if delay is not None:
-        all_runs = float(np.mean([1 / c.images for c in cells]))
+        all_runs = float(np.mean([scope / c.images for c, scope in zip(cells, by_scope, strict=True)]))
         parts += [
             _found("marker jitter at the rise", delay.jitter_s * each, rise, "s", delay.dof),
             _found("marker jitter at the fall", delay.jitter_s * each, fall, "s", delay.dof),

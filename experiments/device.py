@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import networks
+from experiments import clock_fit, networks
+from experiments.clock_fit import ClockFit
 from experiments.energy import Measured
 from experiments.flags import Facts, in_order, number, numbers, of_clocks, of_repeats
+from experiments.shape import RunShape, Shape, of_row
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +41,10 @@ COLUMNS = (
     "mode",
     "outcome",
     "flags",
+    "peak_power_w",
+    "crest_factor",
+    "steady_from_s",
+    "settling_s",
 )
 """Columns of results.csv that come from here."""
 
@@ -75,6 +81,9 @@ class DeviceRun:
     ready: Facts
     done: Facts
     flags: tuple[str, ...]
+    fit: ClockFit | None = None
+    """How the marker edges of the batches follow the device's log; None where there are too few to tell."""
+    shape: RunShape | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,11 @@ class DeviceRow:
         if any(not run.marker_batches_s.size for run in self.runs):
             return np.empty(0)
         return _joined([run.marker_batches_s for run in self.runs])
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of power over all repeats; None where no repeat's could be looked at."""
+        return of_row([run.shape for run in self.runs if run.shape is not None])
 
     @property
     def batch_cv(self) -> float:
@@ -207,7 +221,14 @@ class DeviceRow:
             self.mode,
             self.outcome,
             " ".join(self.flags),
+            *self._shape_columns(),
         ]
+
+    def _shape_columns(self) -> list[str]:
+        found = self.shape
+        if found is None:
+            return ["", "", "", ""]
+        return [text(x) for x in (found.peak_w, found.crest, found.steady_from_s, found.settling_s)]
 
 
 def _mode(run: DeviceRun) -> Facts:
@@ -241,6 +262,8 @@ def run_of(
     marker_batches_s = np.diff(edges) * window.dt_s
     if not marker_batches_s.size or marker_batches_s.mean() < TRUSTED_SAMPLES * window.dt_s:
         marker_batches_s = np.empty(0)
+    ends_s = np.array(loop.batch_ends, dtype=np.float64) * window.dt_s
+    fitted = clock_fit.fit(ends_s, np.asarray(ends_ns * 1e-9), window.dt_s) if measured.whole_s is None else None
     gate = done.get("gate_ns")
     whole_s = device_s
     if isinstance(gate, Sequence) and len(gate) == 4 and all(number({"t": t}, "t") is not None for t in gate):
@@ -248,7 +271,7 @@ def run_of(
     return DeviceRun(
         data.repeat,
         data.images,
-        window.duration_s,
+        measured.whole_s or window.duration_s,
         device_s,
         batches_s,
         marker_batches_s,
@@ -258,15 +281,21 @@ def run_of(
             (
                 *row["flags"].split(),
                 *data.flags,
-                *of_clocks(device_s, window.duration_s, window.dt_s, whole_s - device_s),
+                *(() if measured.whole_s else of_clocks(device_s, window.duration_s, window.dt_s, whole_s - device_s)),
             )
         ),
+        fitted,
     )
 
 
-def row_of(network: str, batch: int, runs: Sequence[DeviceRun], states: Sequence[str]) -> DeviceRow:
-    """Put a row together from its committed runs, and from the states in which its other cells ended."""
-    flags = [code for run in runs for code in run.flags]
+def row_of(
+    network: str, batch: int, runs: Sequence[DeviceRun], states: Sequence[str], codes: Sequence[str] = ()
+) -> DeviceRow:
+    """Put a row together from its committed runs, and from the states in which its other cells ended.
+
+    `codes` are those of its repeats without a result, and of the row as a whole.
+    """
+    flags = [*codes, *(code for run in runs for code in run.flags)]
     flags += of_repeats([run.marker_s / run.images for run in runs])
     outcome = "measured"
     if not runs:

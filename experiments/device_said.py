@@ -86,7 +86,7 @@ class DeviceSaid:
                 if before is None or now is None or now > before:
                     outcome = "out of memory"
                     reason = f"likely out of memory, where the device's system kills a program: {reason}"
-        return Rejected(reason, rejected.capture, outcome=outcome)
+        return Rejected(reason, rejected.capture, outcome=outcome, code=rejected.code)
 
     def _kills(self, condition: object) -> float | None:
         """Note how many processes the device's kernel has killed for want of memory, and give it."""

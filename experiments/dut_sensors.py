@@ -6,7 +6,8 @@ the measured loop only; `read` takes up to tenths of a second, `counters` well u
 - hwmon and the older iio paths of L4T's kernels: rails of an INA3221 and other power monitors;
 - powercap (RAPL): energy counters, which most kernels show to root alone;
 - NVML through libnvidia-ml: power, energy counter, temperature, clock and throttle reasons of each GPU;
-- thermal zones, cpufreq, and the power mode that ``nvpmodel -q`` tells.
+- thermal zones, cpufreq, and the power mode that ``nvpmodel -q`` tells;
+- what `OWN_SENSORS` adds (docs/adding.md).
 """
 
 import ctypes
@@ -24,6 +25,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from instruments.marker_line import monotonic_ns
 
 Sensors = Dict[str, Dict[str, Any]]
+
+OWN_SENSORS: List[Callable[[Sensors], None]] = []
+"""A board's own sensors, put here by the program that starts the agent: each adds what it reads, by `put`."""
 
 _MANY_CLOCKS = 4
 _NVPMODEL_S = 3.0
@@ -44,7 +48,8 @@ def _number(path: str, scale: float) -> Optional[float]:
         return None
 
 
-def _put(found: Sensors, name: str, quantity: str, value: Any, unit: str, source: str, **more: Any) -> None:
+def put(found: Sensors, name: str, quantity: str, value: Any, unit: str, source: str, **more: Any) -> None:
+    """Add a sensor under a name that is still free; one whose value is None is absent."""
     if value is None:
         return
     if isinstance(value, float):
@@ -73,11 +78,13 @@ def read(
     _iio(found, root)
     for zone in _sorted(root, "sys/class/thermal/thermal_zone*"):
         name = _text(zone + "/type") or os.path.basename(zone)
-        _put(found, name, "temperature", _number(zone + "/temp", 1e-3), "degC", _source(zone, root))
+        put(found, name, "temperature", _number(zone + "/temp", 1e-3), "degC", _source(zone, root))
     _clocks(found, root)
     (nvml or _NVML).state(found)
     mode = _power_mode(root, run)
-    _put(found, "power mode", "mode", mode, "", "nvpmodel -q")
+    put(found, "power mode", "mode", mode, "", "nvpmodel -q")
+    for add in OWN_SENSORS:
+        add(found)
     return found
 
 
@@ -94,9 +101,9 @@ def counters(root: str = "/", nvml: Optional["Nvml"] = None, clock: Callable[[],
         wraps_at = _number(zone + "/max_energy_range_uj", 1e-6)
         if wraps_at:
             more["wraps_at"] = wraps_at
-        _put(found, name, "energy", _number(zone + "/energy_uj", 1e-6), "J", _source(zone, root), **more)
+        put(found, name, "energy", _number(zone + "/energy_uj", 1e-6), "J", _source(zone, root), **more)
     (nvml or _NVML).energy(found)
-    _put(found, "time", "time", clock(), "s", "CLOCK_MONOTONIC")
+    put(found, "time", "time", clock(), "s", "CLOCK_MONOTONIC")
     return found
 
 
@@ -124,7 +131,7 @@ def _hwmon(found: Sensors, root: str) -> None:
         for path in _sorted(chip, "power*_input") + _sorted(chip, "power*_average"):
             powered = True
             part = os.path.basename(path).rpartition("_")[0]
-            _put(found, label(part), "power", _number(path, 1e-6), "W", source)
+            put(found, label(part), "power", _number(path, 1e-6), "W", source)
         for path in _sorted(chip, "curr*_input"):
             number = re.sub(r"\D", "", os.path.basename(path))
             volts, amps = _number("%s/in%s_input" % (chip, number), 1e-3), _number(path, 1e-3)
@@ -132,12 +139,12 @@ def _hwmon(found: Sensors, root: str) -> None:
                 continue
             powered = True
             name = label("in" + number)
-            _put(found, name + " voltage", "voltage", volts, "V", source)
-            _put(found, name + " current", "current", amps, "A", source)
-            _put(found, name + " power", "power", volts * amps, "W", source + ": voltage times current")
+            put(found, name + " voltage", "voltage", volts, "V", source)
+            put(found, name + " current", "current", amps, "A", source)
+            put(found, name + " power", "power", volts * amps, "W", source + ": voltage times current")
         for path in _sorted(chip, "temp*_input") if powered else []:
             part = os.path.basename(path).rpartition("_")[0]
-            _put(found, "%s temperature" % label(part), "temperature", _number(path, 1e-3), "degC", source)
+            put(found, "%s temperature" % label(part), "temperature", _number(path, 1e-3), "degC", source)
 
 
 def _iio(found: Sensors, root: str) -> None:
@@ -147,10 +154,10 @@ def _iio(found: Sensors, root: str) -> None:
             number = re.sub(r"\D", "", os.path.basename(path))
             name = _text("%s/rail_name_%s" % (chip, number)) or "rail " + number
             source = _source(chip, root) + " (ina3221x)"
-            _put(found, name + " voltage", "voltage", _number(path, 1e-3), "V", source)
+            put(found, name + " voltage", "voltage", _number(path, 1e-3), "V", source)
             for quantity, unit in (("current", "A"), ("power", "W")):
                 value = _number("%s/in_%s%s_input" % (chip, quantity, number), 1e-3)
-                _put(found, "%s %s" % (name, quantity), quantity, value, unit, source)
+                put(found, "%s %s" % (name, quantity), quantity, value, unit, source)
 
 
 def _clocks(found: Sensors, root: str) -> None:
@@ -164,7 +171,7 @@ def _clocks(found: Sensors, root: str) -> None:
     if len(clocks) > _MANY_CLOCKS:
         clocks = [(min(clocks)[0], "cpu lowest", "cpufreq"), (max(clocks)[0], "cpu highest", "cpufreq")]
     for value, name, source in clocks:
-        _put(found, name + " clock", "clock", value, "MHz", source)
+        put(found, name + " clock", "clock", value, "MHz", source)
 
 
 def _power_mode(root: str, run: Callable[..., bytes]) -> Optional[str]:
@@ -230,20 +237,20 @@ class Nvml:
         """Add each GPU's energy counter, since the driver was loaded."""
         for index, handle in enumerate(self._gpus()):
             value = self._ask("nvmlDeviceGetTotalEnergyConsumption", handle, ctypes.c_ulonglong())
-            _put(found, "gpu%d energy" % index, "energy", _scaled(value, 1e-3), "J", "NVML")
+            put(found, "gpu%d energy" % index, "energy", _scaled(value, 1e-3), "J", "NVML")
 
     def state(self, found: Sensors) -> None:
         """Add each GPU's power, temperature, clock, and the mask of reasons why it is throttled."""
         for index, handle in enumerate(self._gpus()):
             name = "gpu%d " % index
             value = self._ask("nvmlDeviceGetPowerUsage", handle, ctypes.c_uint())
-            _put(found, name + "power", "power", _scaled(value, 1e-3), "W", "NVML, averaged by the driver")
+            put(found, name + "power", "power", _scaled(value, 1e-3), "W", "NVML, averaged by the driver")
             value = self._ask("nvmlDeviceGetTemperature", handle, ctypes.c_uint(), ctypes.c_int(0))
-            _put(found, name + "temperature", "temperature", _scaled(value, 1.0), "degC", "NVML")
+            put(found, name + "temperature", "temperature", _scaled(value, 1.0), "degC", "NVML")
             value = self._ask("nvmlDeviceGetClockInfo", handle, ctypes.c_uint(), ctypes.c_int(1))
-            _put(found, name + "clock", "clock", _scaled(value, 1.0), "MHz", "NVML, SM clock")
+            put(found, name + "clock", "clock", _scaled(value, 1.0), "MHz", "NVML, SM clock")
             value = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle, ctypes.c_ulonglong())
-            _put(found, name + "throttle", "throttle", None if value is None else "0x%x" % value, "", "NVML")
+            put(found, name + "throttle", "throttle", None if value is None else "0x%x" % value, "", "NVML")
 
 
 def _scaled(value: Optional[int], scale: float) -> Optional[float]:
@@ -272,6 +279,7 @@ def find_meter(
         lambda found: _hwmon(found, root),
         lambda found: _iio(found, root),
         gpus.state,
+        *OWN_SENSORS,
         lambda found: found.update(counters(root, gpus)),
     ]
     for collect in collectors:

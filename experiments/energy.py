@@ -16,7 +16,7 @@ import numpy as np
 from calibration.budget import Budget
 from calibration.model import Calibration, Channel, Delay
 from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record
-from experiments.code_sums import code_sums
+from experiments.code_sums import LARGEST_BLOCK, code_sums
 from experiments.components import QUANTITIES as QUANTITIES
 from experiments.components import CellValues, budget, rounding_limit
 from instruments import markers
@@ -35,7 +35,11 @@ SAMPLED = 4096
 
 
 class ReductionError(ValueError):
-    """A capture that cannot become a number; the text is the reason of its rejection."""
+    """A capture that cannot become a number; the text is the reason of its rejection, `code` sorts it (flags.md)."""
+
+    def __init__(self, reason: str, code: str = "rejected") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ class CaptureData:
     `device_busy_s` says how long before the gate's rise the device was no longer idle; `session` counts the starts of
     the bench in one run, each with a zero and a gain of its own. Where the window is not that of the marker lines
     (`windows`), `flags` say so, `edge_s` limits the error of each edge (None: half a sample), and `problem` is the
-    reason why there is none.
+    reason why there is none. Where no single record holds the measured loop, `method` says how the captures of the run
+    `run_id` are put together (`run_parts`), `part` counts them, `gap_before_s` is what lies between, and the loop
+    lasted `device_s` by the device's clock, whose moves of the gate took `gate_moving_s`.
     """
 
     index: int
@@ -121,6 +127,12 @@ class CaptureData:
     flags: tuple[str, ...] = ()
     edge_s: float | None = None
     problem: str | None = None
+    run_id: str = ""
+    method: str = ""
+    part: int = 0
+    gap_before_s: float = math.nan
+    device_s: float = math.nan
+    gate_moving_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -149,12 +161,21 @@ class Measured:
     """The stretch of the work under the marker delay for which it was summed, and what is left of that; see
     `without_codes`."""
 
+    @property
+    def whole_s(self) -> float | None:
+        """How long the whole run was, where its captures hold a part of it only."""
+        return None
 
-def moments(current: Record, voltage: Record, start: int, stop: int, block: int | None = None) -> Moments:
-    """Sum the codes of samples [start, stop) exactly, in pieces of at most `block` samples (None: what is fast).
+    def values(self, calibration: Calibration) -> CellValues:
+        """Apply a calibration. Raises ReductionError where a mean lies outside the range of its gain."""
+        return _cell(self, calibration)
+
+
+def moments(current: Record, voltage: Record, start: int, stop: int, block: int = LARGEST_BLOCK) -> Moments:
+    """Sum the codes of samples [start, stop) exactly, in pieces of at most `block` samples.
 
     The sums are whole numbers, so that they are the same for any block. Raises ReductionError on holes or clipped
-    codes, and ValueError for a block outside 1 .. 65 536.
+    codes, and ValueError for a block outside 1 .. 131 072.
     """
     if stop <= start:
         raise ReductionError("the window holds no samples")
@@ -170,10 +191,10 @@ def moments(current: Record, voltage: Record, start: int, stop: int, block: int 
         holes = int(record.holes()[start:stop].sum())
         clipped = int(record.clipped()[start:stop].sum())
         if holes:
-            raise ReductionError(f"{holes} samples of the {name} are holes that the oscilloscope did not fill")
+            raise ReductionError(f"{holes} samples of the {name} are holes that the oscilloscope did not fill", "holes")
         if clipped:
             raise ReductionError(
-                f"{clipped} samples of the {name} are clipped: widen its span in lab.yaml (wiring.{name})"
+                f"{clipped} samples of the {name} are clipped: widen its span in lab.yaml (wiring.{name})", "clipped"
             )
     return Moments(
         stop - start,
@@ -193,15 +214,15 @@ def moments(current: Record, voltage: Record, start: int, stop: int, block: int 
 
 def _step(codes: Codes) -> int:
     """Distance of neighbouring codes, by a stretch's start; by all of it where that does not move."""
-    start = codes[:SAMPLED]
-    return code_step(start if np.any(start != start[0]) else codes)
+    return _lowest_bit(codes[:SAMPLED]) or code_step(codes)
 
 
 def _ripple(codes: Codes) -> float:
     """Scatter of codes from sample to sample at a stretch's start, where slower changes of the signal count little."""
-    differences = np.diff(codes[:SAMPLED].astype(np.int64))
-    if not len(differences):
+    start = codes[:SAMPLED]
+    if len(start) < 2:
         return 0.0
+    differences = np.subtract(start[1:], start[:-1], dtype=np.float64)  # exact, and so is the sum of their squares
     return math.sqrt(int(np.dot(differences, differences)) / len(differences) / 2)
 
 
@@ -210,8 +231,13 @@ def code_step(codes: Codes) -> int:
 
     The largest power of two of which all differences are multiples; 1 for a flat line.
     """
+    return _lowest_bit(codes) or 1
+
+
+def _lowest_bit(codes: Codes) -> int:
+    """Lowest bit in which codes differ; 0 where none does."""
     varied = int(np.bitwise_or.reduce(codes ^ codes[0]))
-    return varied & -varied or 1
+    return varied & -varied
 
 
 def scale(record: Record) -> Scale:
@@ -236,19 +262,14 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
         moments(current, voltage, 0, n)
         return Measured(data, *_means(current, voltage, 0, n), None, None)
     window, quiet = _window(data, wires)
-    rise_s = data.capture.start_s + (window.start - 0.5) * dt_s
-    if abs(rise_s) > max(5 * dt_s, 1e-3):
-        raise ReductionError(f"the gate rises {rise_s * 1e3:.3f} ms from the trigger: this record is not of this run")
-    guard = min(math.ceil(GUARD_S / dt_s), quiet // 4)
+    require_trigger(data, window.start, dt_s)
+    guard = idle_guard(quiet, dt_s)
     if data.kind == "gain":
         if window.samples < 20 * max(guard, 10):
             raise ReductionError("the reference run is too short to compare with the supply")
         steady = _means(current, voltage, window.start + guard, window.stop)
         return Measured(data, *steady, moments(current, voltage, window.start, window.stop), None)
-    if quiet - guard < MIN_IDLE_SAMPLES:
-        raise ReductionError(
-            f"only {quiet * dt_s * 1e3:.0f} ms were recorded before the gate, too little to know the idle power"
-        )
+    require_idle(quiet, guard, dt_s)
     return Measured(
         data,
         None,
@@ -266,33 +287,74 @@ def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
     `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
     """
     moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
+    return replace(measured, data=facts_of(measured.data), undelayed=moved)
+
+
+def facts_of(data: CaptureData) -> CaptureData:
+    """A capture's facts, with records that hold no codes."""
     records = {
         name: Record(name, replace(r.preamble, points=0), np.empty(0, r.codes.dtype), r.units)
-        for name, r in measured.data.capture.records.items()
+        for name, r in data.capture.records.items()
     }
-    return replace(measured, data=replace(measured.data, capture=Capture(records)), undelayed=moved)
+    return replace(data, capture=Capture(records))
+
+
+def require_trigger(data: CaptureData, start: int, dt_s: float) -> None:
+    """Raise ReductionError where the gate does not rise, at sample `start`, when the record was triggered."""
+    rise_s = data.capture.start_s + (start - 0.5) * dt_s
+    if abs(rise_s) > max(5 * dt_s, 1e-3):
+        raise ReductionError(
+            f"the gate rises {rise_s * 1e3:.3f} ms from the trigger: this record is not of this run", "stale-record"
+        )
+
+
+def idle_guard(quiet: int, dt_s: float) -> int:
+    """Samples kept clear at the end of the idle stretch of `quiet` samples; see `GUARD_S`."""
+    return min(math.ceil(GUARD_S / dt_s), quiet // 4)
+
+
+def require_idle(quiet: int, guard: int, dt_s: float) -> None:
+    """Raise ReductionError where the idle stretch before the gate is too short to average."""
+    if quiet - guard < MIN_IDLE_SAMPLES:
+        raise ReductionError(
+            f"only {quiet * dt_s * 1e3:.0f} ms were recorded before the gate, too little to know the idle power"
+        )
+
+
+def frame_of(data: CaptureData, wires: Wires) -> markers.StartFrame | None:
+    """Read the start frame where one was sent; raises ReductionError when it is that of another run."""
+    bits = data.capture.records[wires.markers].codes
+    frame = markers.start_frame(bits, wires.gate_bit, wires.batch_bit) if data.start_frame is not None else None
+    if frame is not None and frame.number is not None and frame.number != data.start_frame:
+        raise ReductionError(
+            f"record of another run: its start frame says {frame.number}, this run's number is {data.start_frame}",
+            "wrong-run",
+        )
+    return frame
+
+
+def require_frame(data: CaptureData, frame: markers.StartFrame | None) -> None:
+    """Raise ReductionError where a start frame was sent and is not whole."""
+    if frame is not None and frame.problem is not None:
+        raise ReductionError(frame.problem, frame.problem.code)
+    if frame is not None and frame.edges != data.start_frame_edges:
+        raise ReductionError(
+            f"{frame.edges} batch edges lie before the gate, where the device made {data.start_frame_edges}",
+            "markers-extra" if frame.edges > data.start_frame_edges else "markers-missing",
+        )
 
 
 def _window(data: CaptureData, wires: Wires) -> tuple[markers.Window, int]:
     """Find the measured loop, and the sample up to which the device was idle; check whose record it is."""
     bits = data.capture.records[wires.markers].codes
-    frame = markers.start_frame(bits, wires.gate_bit, wires.batch_bit) if data.start_frame is not None else None
-    if frame is not None and frame.number is not None and frame.number != data.start_frame:
-        raise ReductionError(
-            f"record of another run: its start frame says {frame.number}, this run's number is {data.start_frame}"
-        )
+    frame = frame_of(data, wires)
     decoded = markers.decode(bits, wires.gate_bit, wires.batch_bit, framed=frame is not None)
     if decoded.window is None:
-        raise ReductionError("; ".join(decoded.problems))
+        raise ReductionError("; ".join(decoded.problems), decoded.problems[0].code)
     disagreement = markers.check_against_log(decoded.window, data.batches or 0)
     if disagreement:
-        raise ReductionError(disagreement)
-    if frame is not None and frame.problem is not None:
-        raise ReductionError(frame.problem)
-    if frame is not None and frame.edges != data.start_frame_edges:
-        raise ReductionError(
-            f"{frame.edges} batch edges lie before the gate, where the device made {data.start_frame_edges}"
-        )
+        raise ReductionError(disagreement, disagreement.code)
+    require_frame(data, frame)
     dt_s = data.capture[wires.markers].preamble.x_increment_s
     woken = decoded.window.start - math.ceil(data.device_busy_s / dt_s)
     return decoded.window, max(0, min(woken, frame.start if frame is not None else woken))
@@ -398,7 +460,7 @@ def results(cells: Sequence[Measured], calibration: Calibration | Mapping[int, C
     groups: dict[tuple[str, int], list[CellValues]] = {}
     for cell in cells:
         holds = calibration if isinstance(calibration, Calibration) else calibration[cell.data.session]
-        groups.setdefault((cell.data.network, cell.data.batch), []).append(_cell(cell, holds))
+        groups.setdefault((cell.data.network, cell.data.batch), []).append(cell.values(holds))
     return [_row(key, group) for key, group in groups.items()]
 
 

@@ -1,6 +1,6 @@
-"""Codes that mark a cell whose device was disturbed, or whose clocks disagree, and when they are given. Pure.
+"""Codes of what disturbed a cell, which keeps its result, and of why one has none; when the former are given. Pure.
 
-A flagged cell keeps its result. docs/flags.md says what each code means and why its limit is where it is.
+docs/flags.md says what each code means and why its limit is where it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import numpy as np
 
 Facts = Mapping[str, Any]
 
+NO_CODE = "rejected"
+"""Code of a rejection that has none of its own."""
+
 FLAGS: Mapping[str, str] = {
     "warmup-unsettled": "batch times still changed when the warm-up reached its limit",
     "busy-host": "other programs took processor time that the network wanted",
@@ -23,8 +26,36 @@ FLAGS: Mapping[str, str] = {
     "slow-reference": "the reference work took longer than at the start of the sweep",
     "spread": "the repeats of time per image scatter",
     "clock-mismatch": "the device's clock and the marker lines disagree on how long the run was",
+    "lines-unchecked": "the current moves too little to tell whether it follows the marker lines",
+    "baseline-not-idle": "the board took more or less just before its runs than at rest",
+    "gain-drifted": "the supply's read-back meanwhile contradicts the gain of the current",
+    "long-record": "a batch is longer than the usual record, and a longer one was taken",
+    "consecutive-records": "a batch is longer than the record, and consecutive ones were put together",
+    "steady-power": "a batch is longer than the record, and its steady power was taken for the rest of it",
     "window-by-hand": "the measured loop's begin and end were given by hand, not told by marker lines",
     "window-found": "the measured loop's begin and end were found in the current, not told by marker lines",
+    "markers-cut": "refused: the gate's window is cut by the record's start or end",
+    "markers-glitch": "refused: a pulse on a marker line that no run makes",
+    "markers-bounce": "refused: an edge of a marker line that came several times",
+    "markers-missing": "refused: fewer edges on a marker line than the device made",
+    "markers-extra": "refused: more edges on a marker line than the device made",
+    "markers-shifted": "refused: as many batch edges as the device logged, but not at those times",
+    "markers-frame": "refused: a start frame that cannot be read",
+    "wrong-run": "refused: the marker lines are those of another run",
+    "lines-unrelated": "refused: the current does not follow the marker lines",
+    "stale-record": "refused: the record of an earlier acquisition, or of another time",
+    "flat-line": "refused: a channel that shows nothing",
+    "saturated": "refused: the clamp was beyond its range",
+    "clipped": "refused: a channel was beyond its span",
+    "holes": "refused: samples that were never acquired",
+    "wrong-attenuation": "refused: a probe whose range, turns or attenuation is not that of lab.yaml",
+    "reversed-probe": "refused: a probe that is the wrong way round",
+    "swapped-channels": "refused: current and voltage on each other's channel",
+    "not-steady": "refused: the power within the record is not steady, so that it tells nothing of what is outside",
+    "supply-limited": "refused: the supply did not hold its voltage",
+    "no-zero": "refused: there is no zero to reduce it with",
+    "not-a-number": "refused: readings or scales that are no numbers",
+    NO_CODE: "refused: for a reason without a code of its own; the reason says it",
 }
 """Every code in the order in which they are written, with what it says."""
 
@@ -74,6 +105,16 @@ def numbers(facts: Any, *path: str) -> dict[str, float]:
         facts = facts.get(name) if isinstance(facts, Mapping) else None
     found = {str(k): number(facts, k) for k in facts} if isinstance(facts, Mapping) else {}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def is_refusal(code: str) -> bool:
+    """Whether a code says why there is no result, rather than what may have disturbed one."""
+    return FLAGS.get(code, "").startswith("refused")
+
+
+def with_code(told: str, code: str) -> str:
+    """The codes of a capture, with blanks between, and one more."""
+    return " ".join(in_order((*told.split(), code)))
 
 
 def in_order(codes: Iterable[str]) -> tuple[str, ...]:

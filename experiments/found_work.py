@@ -52,7 +52,7 @@ def find_work(values: Floats, dt_s: float) -> list[Stretch]:
     if whole < LEAST_BLOCKS:
         raise NoWorkError(f"{len(values)} samples are too few to tell work from idle")
     blocks = values[: whole * size].reshape(-1, size).mean(axis=1)
-    low, high, scatter = _two_levels(blocks)
+    low, high, scatter = two_levels(blocks)
     if high - low <= APART * scatter:
         raise NoWorkError(
             f"idle and work cannot be told apart: two levels of the current, {low:.4g} and {high:.4g} A, "
@@ -76,7 +76,7 @@ def find_work(values: Floats, dt_s: float) -> list[Stretch]:
     return found
 
 
-def _two_levels(blocks: Floats) -> tuple[float, float, float]:
+def two_levels(blocks: Floats) -> tuple[float, float, float]:
     """Medians of both classes at the split with the most variance between them (Otsu); scatter of the lower."""
     ranked = np.sort(blocks)
     n = np.arange(1, len(ranked))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,14 @@ MAX_BATCH = 65536
 MAX_CELLS = 100_000
 MAX_THREADS = 1024
 FP32 = Mode()
+
+LongBatch = Literal["longer-record", "consecutive", "steady"]
+LONG_BATCH: tuple[str, ...] = get_args(LongBatch)
+"""What is done with a batch that is longer than the record; see docs/long-runs.md."""
+
+LONG_S = 60.0
+LONGEST_S = 600.0
+"""Usual and longest run of long mode: all captures of a run are in memory until it ends."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,43 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class Method:
+    """How a cell is recorded and how often.
+
+    With `long_s` the device runs at least that long and consecutive captures are taken of it (long mode; None: one
+    record, as the paper). `target_u` is the half-width of the type-A 95 % interval of the energy per image, in % of
+    its mean, that a pair of network and batch is repeated for (None: a fixed number of repeats).
+    """
+
+    long_s: float | None = None
+    long_batch: LongBatch = "longer-record"
+    target_u: float | None = None
+
+    def lines(self, window_s: float, repeats: int, most: int) -> list[str]:
+        """All of it in words, for a plan."""
+        found = []
+        if self.long_s is not None:
+            count = captures_of(self.long_s, window_s)
+            found.append(f"long mode: runs of at least {self.long_s:g} s, about {count} captures of each")
+        if self.long_batch != "longer-record":
+            found.append(f"batches longer than the record: {self.long_batch}")
+        if self.target_u is not None:
+            found.append(f"{repeats} to {most} repeats, until the type-A interval is within {self.target_u:g} %")
+        return found
+
+
+FETCH_GUESS_S = 0.3
+"""What a capture's transfer and the next arming take at a real bench, for a plan's forecast."""
+
+
+def captures_of(long_s: float, window_s: float) -> int:
+    """How many captures of a length a run of long mode will have, about, with the idle record after it."""
+    return 2 + int((long_s - 0.9 * window_s) / (window_s + FETCH_GUESS_S)) + 1 if long_s > 0.9 * window_s else 2
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A sweep before it starts; `window_s` is the length of each record."""
+    """A sweep before it starts; `window_s` is the length of each record, `repeats` the least number of repeats."""
 
     networks: tuple[str, ...]
     batches: tuple[int, ...]
@@ -69,6 +112,12 @@ class Plan:
     seed: int
     cells: tuple[Cell, ...]
     run: RunOptions = RunOptions()
+    method: Method = Method()
+
+    @property
+    def rounds(self) -> int:
+        """The most repeats that a pair of network and batch can have."""
+        return max((cell.repeat + 1 for cell in self.cells), default=self.repeats)
 
     def to_json(self) -> str:
         """Write as JSON, cells included."""
@@ -98,6 +147,7 @@ class Plan:
             tree["seed"],
             tuple(Cell(**cell) for cell in tree["cells"]),
             RunOptions(run["device"], run["threads"], mode, run["weights"]),
+            Method(**tree.get("method", {})),
         )
 
 
@@ -108,13 +158,16 @@ def make_plan(
     window_s: float,
     seed: int,
     run: RunOptions | None = None,
+    method: Method | None = None,
+    max_repeats: int | None = None,
 ) -> Plan:
-    """Order the cells of a sweep.
+    """Order the cells of a sweep; with a target in `method` there are `max_repeats` rounds of them.
 
     Raises ConfigError for an empty or repeated choice, a batch or repeat below 1, a window that no oscilloscope
-    timebase covers (20 ms to 500 s), or ways to run that contradict each other.
+    timebase covers (20 ms to 500 s), or ways to run or to record that contradict each other.
     """
-    run = run or RunOptions()
+    run, method = run or RunOptions(), method or Method()
+    rounds = _rounds(method, repeats, max_repeats)
     if run.mode.cuda_graphs and run.device == "cpu":
         raise ConfigError("CUDA graphs need a GPU: leave out --cuda-graphs or --device cpu")
     if not 0 <= run.threads <= MAX_THREADS:
@@ -136,14 +189,48 @@ def make_plan(
         raise ConfigError(f"window {window_s:g} s: the timebase covers 0.02 s to 500 s; 2.0 is the usual choice")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed {seed}: give 0 to 2^63 - 1")
-    count = len(networks) * len(batches) * repeats
+    _check_method(method, window_s)
+    count = len(networks) * len(batches) * rounds
     if count > MAX_CELLS:
-        raise ConfigError(f"{count} cells are more than {MAX_CELLS}: lower --repeats")
+        raise ConfigError(f"{count} cells are more than {MAX_CELLS}: lower --repeats or --max-repeats")
     rng = np.random.default_rng(seed)
     pairs = [(network, batch) for network in networks for batch in batches]
     cells: list[Cell] = []
-    for repeat in range(repeats):
+    for repeat in range(rounds):
         for k in rng.permutation(len(pairs)):
             network, batch = pairs[int(k)]
             cells.append(Cell(len(cells), network, batch, repeat))
-    return Plan(tuple(networks), tuple(batches), repeats, window_s, seed, tuple(cells), run)
+    return Plan(tuple(networks), tuple(batches), repeats, window_s, seed, tuple(cells), run, method)
+
+
+def _rounds(method: Method, repeats: int, max_repeats: int | None) -> int:
+    """How many repeats there are at most; raises ConfigError."""
+    if method.target_u is None:
+        if max_repeats is not None:
+            raise ConfigError(
+                f"--max-repeats {max_repeats} needs a target: give --target-u PERCENT, or --repeats alone"
+            )
+        return repeats
+    if not 0.001 <= method.target_u <= 100:
+        raise ConfigError(f"--target-u {method.target_u:g}: give 0.001 to 100, in % of the energy per image")
+    if repeats < 2:
+        raise ConfigError(f"--target-u needs a scatter to judge by: give --repeats 2 or more, not {repeats}")
+    if max_repeats is None or max_repeats < repeats:
+        raise ConfigError(f"--target-u needs --max-repeats N, at least the {repeats} of --repeats")
+    return max_repeats
+
+
+def _check_method(method: Method, window_s: float) -> None:
+    if method.long_batch not in LONG_BATCH:
+        raise ConfigError(f"--long-batch {method.long_batch!r}: give one of {', '.join(LONG_BATCH)}")
+    if method.long_s is None:
+        return
+    if not 2 * window_s <= method.long_s <= LONGEST_S:
+        raise ConfigError(
+            f"--long-s {method.long_s:g}: give {2 * window_s:g} s (two records) to {LONGEST_S:g} s; all records of a "
+            "run are held in memory until it ends"
+        )
+    if method.long_batch == "steady":
+        raise ConfigError(
+            "--long-batch steady takes one usual record, and --mode long takes many: choose --long-batch consecutive"
+        )

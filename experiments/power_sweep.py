@@ -17,7 +17,7 @@ from instruments.dut_protocol import DTYPES
 
 if TYPE_CHECKING:
     from calibration.choice import Records
-    from experiments.plan import Plan, RunOptions
+    from experiments.plan import Method, Plan, RunOptions
     from experiments.progress import Progress
     from experiments.session import Earlier
     from experiments.traces import TraceWriter
@@ -28,6 +28,8 @@ DEFAULT_NETWORKS = "AlexNet,BN-NIN,ResNet-18"
 DEFAULT_BATCHES = "1,2,4,8"
 TRACE = "trace.h5"
 DEVICES = ("auto", "cpu", "cuda")
+LONG_S = 60.0
+LONG_BATCH = ("longer-record", "consecutive", "steady")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +52,14 @@ def parser() -> argparse.ArgumentParser:
         "--batches", default=DEFAULT_BATCHES, metavar="1,2,4", help=f"batch sizes (default: {DEFAULT_BATCHES})"
     )
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="repeats of each cell (default: 3)")
+    p.add_argument(
+        "--target-u",
+        type=float,
+        metavar="PERCENT",
+        help="repeat each network and batch until the type-A 95 %% interval of its energy per image is within so many "
+        "%% of it; --repeats are the least",
+    )
+    p.add_argument("--max-repeats", type=int, metavar="N", help="the most repeats with --target-u")
     p.add_argument("--window", type=float, default=2.0, metavar="S", help="length of a record in s (default: 2.0)")
     p.add_argument(
         "--seed",
@@ -57,6 +67,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of the order of cells, weights, inputs and a simulated bench's errors "
         "(default: simulation.seed of the lab file, else 1)",
+    )
+    record = p.add_argument_group("how a run is recorded; see docs/long-runs.md")
+    record.add_argument(
+        "--mode",
+        choices=("paper", "long"),
+        default="paper",
+        help="one record a cell, or runs of --long-s seconds in consecutive captures (default: paper)",
+    )
+    record.add_argument(
+        "--long-s", type=float, metavar="S", help=f"least length of a run in long mode (default: {LONG_S:g})"
+    )
+    record.add_argument(
+        "--long-batch",
+        choices=LONG_BATCH,
+        default="longer-record",
+        help="what is done with a batch that is longer than the record (default: longer-record)",
     )
     how = p.add_argument_group("how networks are run on the board")
     how.add_argument("--device", choices=DEVICES, help="(default: dut.device of the lab file, else auto: a GPU if any)")
@@ -100,6 +126,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="nobody is there to prepare the current clamp: ask nothing before its zero",
     )
+    p.add_argument(
+        "--gain-check",
+        action="store_true",
+        help="read the supply during every cell too and compare the gain of the current with it; see "
+        "docs/calibration.md",
+    )
     p.add_argument("--budget", action="store_true", help="print the uncertainty budget of every result")
     p.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return p
@@ -124,7 +156,9 @@ def _sweep(args: argparse.Namespace) -> int:
     lab = lab_yaml.parse(lab_text, name=str(args.lab))
     seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
     networks, batches = _networks(args.networks), _batches(args.batches)
-    plan = make_plan(networks, batches, args.repeats, args.window, seed, _run_options(args, lab))
+    plan = make_plan(
+        networks, batches, args.repeats, args.window, seed, _run_options(args, lab), _method(args), args.max_repeats
+    )
     check_without_instruments(lab)
     check_modelled(lab, plan)
     records = _records(args, lab)
@@ -172,6 +206,7 @@ def _refuse_with_resume(args: argparse.Namespace) -> None:
     usual = parser()
     fixed = ["lab", "networks", "batches", "repeats", "window", "seed", "out", "dry_run", "device", "threads", "dtype"]
     fixed += ["channels_last", "compile", "cuda_graphs", "weights", "calibration", "require_calibration"]
+    fixed += ["mode", "long_s", "long_batch", "target_u", "max_repeats"]
     given = [name for name in fixed if getattr(args, name) != usual.get_default(name)]
     if given:
         raise ConfigError(f"--resume goes on with the plan that the run has: leave out --{given[0].replace('_', '-')}")
@@ -191,9 +226,10 @@ def _measure(
     from experiments.progress import shown
     from experiments.session import instruments_of
     from experiments.traces import TraceWriter, check_writable
+    from experiments.traces.said import Said
     from instruments.bench import open_bench, open_transcript
     from instruments.errors import BenchError
-    from instruments.interrupts import Interrupted
+    from instruments.interrupts import Interrupted, undisturbed
 
     check_writable(out)
     trace = out / TRACE
@@ -203,7 +239,8 @@ def _measure(
     with shown(left, quiet=args.quiet) as progress:
         progress.step(f"{lab.bench}: opening the instruments")
         try:
-            with contextlib.ExitStack() as stack:
+            # Closed after the bench, the file has all that was said in its transcript.
+            with contextlib.ExitStack() as kept, contextlib.ExitStack() as stack:
                 log = stack.enter_context(open_transcript(args.transcript, lab)) if args.transcript else None
                 bench = stack.enter_context(open_bench(lab, args.lab, seed=plan.seed, transcript=log))
                 session = {"instruments": _json(instruments_of(bench)), "environment": _json(_environment())}
@@ -214,8 +251,11 @@ def _measure(
                 else:
                     writer = TraceWriter.resume(trace)
                 ours = True
-                with writer:
-                    _run_session(args, bench, writer, plan, progress, session, records, earlier)
+                kept.enter_context(writer)
+                if log is not None:
+                    with undisturbed():
+                        writer.keep_transcript(Said(log.path))
+                _run_session(args, bench, writer, plan, progress, session, records, earlier)
         except Interrupted:
             if ours:
                 progress.say(f"what was measured is in {trace}: python -m experiments.power_sweep --resume {out}")
@@ -267,6 +307,7 @@ def _run_session(
         quiet=args.quiet,
     )
     station = Station(bench, writer, plan, progress.say, prompt=prompt, records=records)
+    station.read_supply = args.gain_check
     run_session(station, progress, texts, earlier)
 
 
@@ -309,6 +350,21 @@ def _run_options(args: argparse.Namespace, lab: Lab) -> RunOptions:
     )
 
 
+def _method(args: argparse.Namespace) -> Method:
+    """How a cell is recorded and how often."""
+    from experiments.plan import Method
+    from instruments.errors import ConfigError
+
+    if args.mode != "long" and args.long_s is not None:
+        raise ConfigError("--long-s is the length of runs in long mode: give --mode long with it")
+    if args.gain_check and (args.mode == "long" or args.long_batch != "longer-record"):
+        raise ConfigError(
+            "--gain-check compares the supply with the one record of a cell: leave it out, or --mode and --long-batch"
+        )
+    long_s = (LONG_S if args.long_s is None else args.long_s) if args.mode == "long" else None
+    return Method(long_s, args.long_batch, args.target_u)
+
+
 def _batches(text: str) -> list[int]:
     from instruments.errors import ConfigError
 
@@ -326,10 +382,29 @@ def _plan_text(plan: Plan, lab: Lab) -> str:
         f"supply: {lab.supply.voltage_v:g} V, limit {lab.supply.current_limit_a:g} A, OVP {lab.supply.ovp_v:g} V",
         *(f"oscilloscope: {line}" for line in acquisition_plan(lab, plan.window_s).lines()),
         f"networks: {plan.run.label}",
+        *plan.method.lines(plan.window_s, plan.repeats, plan.rounds),
+        _expected(plan, lab),
         f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:",
         *(f"{cell.position + 1:4d}  {cell.label}" for cell in plan.cells),
     ]
     return "\n".join(lines)
+
+
+PREPARE_GUESS_S = 4.0
+"""What loading and warming up a network takes, about, for a plan's forecast."""
+
+
+def _expected(plan: Plan, lab: Lab) -> str:
+    """How many captures and minutes a plan's cells will take, about."""
+    from experiments.plan import captures_of
+
+    long_s = plan.method.long_s
+    captures = 1 if long_s is None else captures_of(long_s, plan.window_s)
+    each_s = PREPARE_GUESS_S + plan.window_s + lab.dut.rest_s + (0.0 if long_s is None else long_s + lab.dut.rest_s)
+    least = len(plan.cells) // plan.rounds * plan.repeats
+    minutes = [n * each_s / 60 for n in (least, len(plan.cells))]
+    span = f"{minutes[0]:.3g}" + (f" to {minutes[1]:.3g}" if len(plan.cells) > least else "")
+    return f"expected: {captures} capture{'s' if captures > 1 else ''} a cell, {span} minutes in all"
 
 
 def _environment() -> dict[str, str]:

@@ -10,17 +10,20 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration import in_situ
 from calibration.budget import COVERAGE_PROBABILITY, Budget
 from calibration.choice import Records
 from calibration.model import Calibration
-from experiments import device
+from calibration.running import Stretch
+from experiments import device, gain_check
 from experiments.calibrations import combined, promised, records_of
+from experiments.checked import Checks
 from experiments.device import DeviceRow, DeviceRun
 from experiments.energy import (
     QUANTITIES,
@@ -32,9 +35,14 @@ from experiments.energy import (
     results,
     without_codes,
 )
-from experiments.flags import in_order
+from experiments.enough import repeat_notes
+from experiments.flags import NO_CODE, in_order, is_refusal
+from experiments.gain_check import CellGain
 from experiments.plan import Plan
-from experiments.traces import UNMEASURED, Reading, TraceReader
+from experiments.plausible import WIRING_FAULTS, gain_fault
+from experiments.run_files import Runs, record_notes
+from experiments.shape import Look, look
+from experiments.traces import ENDED, UNMEASURED, Reading, TraceReader
 from instruments.errors import TraceError
 from instruments.lab import Lab
 
@@ -68,11 +76,12 @@ NO_RECORDS = Records()
 
 @dataclass(frozen=True)
 class Rejected:
-    """A capture or cell without a result, what became of it, and why."""
+    """A capture or cell without a result, what became of it, and why; `code` sorts it (docs/flags.md)."""
 
     label: str
     reason: str
     outcome: str = "rejected"
+    code: str = NO_CODE
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ class Outcome:
     repeats: tuple[Repeat, ...] = ()
     records: Records = NO_RECORDS
     recalibrated: tuple[str, ...] = ()
+    gain_checks: tuple[CellGain, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -118,6 +128,29 @@ class Outcome:
 def wires(lab: Lab) -> Wires:
     """Say which stored record plays which role, and which bits are the marker lines."""
     return Wires("current", "voltage", "markers", lab.wiring.gate.digital, lab.wiring.batch.digital)
+
+
+def checks_of(lab: Lab, records: Records, *, imported: bool = False, live: bool = False) -> Checks:
+    """What is checked about the captures of a run; see `Checks`."""
+    delay = records.marker_delay.delay() if records.marker_delay is not None else None
+    return Checks(lab, imported, live, delay.rise_s if delay is not None else 0.0)
+
+
+def comparison_fault(lab: Lab, steady: list[tuple[Measured, list[Reading]]]) -> ReductionError | None:
+    """Judge the last of some captures, a comparison with the supply, by the zero before it; None: it may be right."""
+    measured, readings = steady[-1]
+    zeros = [m for m, _ in steady if m.data.kind == "zero" and m.data.session == measured.data.session]
+    if not zeros or measured.window is None or measured.mean_i is None or measured.mean_v is None:
+        return None
+    inside = [r for r in readings if r.done_after_trigger_s < measured.window.duration_s]
+    amps, volts = ([r.value for r in inside if r.quantity == quantity] for quantity in "AV")
+    zero_i, zero_v = zeros[-1].mean_i, zeros[-1].mean_v
+    if not amps or not volts or zero_i is None or zero_v is None:
+        return None
+    at_a = float(np.mean(amps))
+    lead_ohm = lab.supply.lead_resistance_ohm or 0.0 if lab.supply.sense == "local" else 0.0
+    at_v = float(np.mean(volts)) - lead_ohm * at_a
+    return gain_fault(lab, measured.mean_i.mean - zero_i.mean, measured.mean_v.mean - zero_v.mean, at_a, at_v)
 
 
 def find_calibration(
@@ -190,6 +223,9 @@ def _calibrations(
                 continue
             found[session] = by_maker
             said = [f"no zero: zero and gains are known by {by_maker.current.gain.source} alone"]
+        measured_in = {cell.data.session for cell in cells}
+        if measured_in and session not in measured_in:
+            continue  # nothing rests on this session's calibration
         notes += [f"session {session + 1}: {note}" for note in said] if len(sessions) > 1 else said
     return found, notes
 
@@ -231,35 +267,69 @@ def _reduce(reader: TraceReader) -> Outcome:
     cells: list[Measured] = []
     steady: list[tuple[Measured, list[Reading]]] = []
     rejected: list[Rejected] = []
+    codes: dict[tuple[str, int], list[str]] = {}
+    faults: dict[int, ReductionError] = {}
+    looks: dict[int, Look] = {}
+    stretches: dict[int, Stretch] = {}
+    checks, log = checks_of(lab, records, imported=reader.source == "imported"), reader.host_log()
+    runs = Runs(reader, checks, roles, delay)
     notes = [MODEL_NOTE.format(lab.dut.name)] if lab.dut.simulated is not None else []
     windows = reader.windows or reader.analogue_markers()
     notes += [windows.note] if windows is not None else []
     for data in reader.data(kinds=KINDS):
+        if data.method:
+            runs.add(data)
+            continue
         label = _label(data.network, data.batch, data.repeat)
         if None not in (data.images, data.batches) and data.images != (data.batches or 0) * data.batch:
             raise TraceError(
                 f"{reader.path}: /captures row {data.index} is damaged: {data.images} images are not "
                 f"{data.batches} batches of {data.batch}"
             )
+        readings = reader.readings(data.index)
         try:
-            measured = without_codes(measure(data, roles), delay)
+            whole = checks.measure(
+                data, roles, log.get(data.index, ()), [r.value for r in readings if r.quantity == "A"]
+            )
+            measured = without_codes(whole, delay)
+            if (seen := look(whole)) is not None:
+                looks[data.index] = seen
+            if data.kind == "cell" and (steadily := gain_check.stretch(whole, readings)):
+                stretches[data.index] = steadily
+            if data.kind == "gain" and (fault := comparison_fault(lab, [*steady, (measured, readings)])):
+                faults.setdefault(data.session, fault)
+                raise fault
         except ReductionError as error:
             if data.kind == "cell":
-                rejected.append(Rejected(label, str(error)))
+                rejected.append(Rejected(label, str(error), code=error.code))
+                codes.setdefault((data.network, data.batch), []).append(error.code)
             else:
                 notes.append(f"a {data.kind} capture was not used: {error}")
             continue
         if data.kind == "cell":
             cells.append(measured)
         else:
-            steady.append((measured, reader.readings(data.index)))
+            steady.append((measured, readings))
+    put_together, failed = runs.finished()
+    cells = sorted([*cells, *put_together], key=lambda cell: cell.data.index)
+    for data, why in failed:
+        rejected.append(Rejected(_label(data.network, data.batch, data.repeat), str(why), code=why.code))
+        codes.setdefault((data.network, data.batch), []).append(why.code)
     for row in reader.cells():
         if row["state"] in UNMEASURED:
-            rejected.append(Rejected(_label(row["network"], row["batch"], row["repeat"]), row["reason"], row["state"]))
+            code = row["flags"] or NO_CODE
+            label = _label(row["network"], row["batch"], row["repeat"])
+            rejected.append(Rejected(label, row["reason"], row["state"], code))
+            if row["state"] == "rejected":
+                codes.setdefault((row["network"], row["batch"]), []).append(code)
+    found_wrong: set[str] = set()
+    unzeroed = False
     for row in reader.captures():
         if row["state"] == "rejected" and row["kind"] != "cell":
             notes.append(f"a {row['kind']} capture was not used: {row['reason']}")
-    missing = sum(row["state"] not in ("committed", *UNMEASURED) for row in reader.cells())
+            if row["kind"] == "gain":
+                found_wrong |= {code for code in row["flags"].split() if code in WIRING_FAULTS}
+    missing = sum(row["state"] not in ENDED for row in reader.cells())
     calibrations, said = _calibrations(lab, steady, cells, records)
     notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
     calibration = next(iter(calibrations.values()), None)
@@ -268,25 +338,42 @@ def _reduce(reader: TraceReader) -> Outcome:
     repeats: list[Repeat] = []
     if calibration is None:
         notes.append("no zero was committed: nothing can be reduced without a record of kind channel_accuracy")
+        unzeroed = True
     else:
         for cell in cells:
             try:
                 if cell.data.session not in calibrations:
-                    raise ReductionError(f"session {cell.data.session + 1} of the bench has no zero")
+                    raise ReductionError(f"session {cell.data.session + 1} of the bench has no zero", "no-zero")
+                if cell.data.session in faults:
+                    raise faults[cell.data.session]
                 repeats.append(Repeat(cell.data.session, cell.data.repeat, *results([cell], calibrations)))
                 usable.append(cell)
             except ReductionError as error:
                 d = cell.data
-                rejected.append(Rejected(_label(d.network, d.batch, d.repeat), str(error)))
+                rejected.append(Rejected(_label(d.network, d.batch, d.repeat), str(error), code=error.code))
+                codes.setdefault((d.network, d.batch), []).append(error.code)
         found = {(r.network, r.batch): r for r in results(usable, calibrations)}
+    labelled = [(m, _label(m.data.network, m.data.batch, m.data.repeat)) for m in usable]
+    gain_checks = gain_check.check(labelled, stretches, calibrations, records)
+    usable = gain_check.flagged(usable, gain_checks)
+    notes += gain_check.notes(gain_checks)
     if missing:
         notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
-    notes += _idle_notes(found, steady, calibration)
+    restless, said = _idle_notes(found, steady, calibration)
+    notes += said
+    for pair in restless:
+        codes.setdefault(pair, []).append("baseline-not-idle")
     notes += _frame_notes(cells)
+    notes += [*runs.notes(usable), *record_notes(reader, usable), *repeat_notes(reader.cells(), plan, repeats)]
     if any(r is not None and r.repeats == 1 for r in found.values()):
         notes.append("rows with one repeat have no repeatability in their uncertainty")
     pairs = [(network, batch) for network in plan.networks for batch in plan.batches]
-    device_rows = _device_rows(reader, pairs, usable)
+    for pair in pairs:
+        if pair not in found:
+            codes.setdefault(pair, []).extend(found_wrong)
+            if unzeroed and not codes[pair]:
+                codes[pair].append("no-zero")
+    device_rows = _device_rows(reader, pairs, usable, codes, log, looks, calibrations)
     notes += _flag_notes(device_rows)
     return Outcome(
         reader.source,
@@ -302,24 +389,36 @@ def _reduce(reader: TraceReader) -> Outcome:
         tuple(repeats),
         records,
         records.names_of(reader.calibrations or ()),
+        gain_checks,
     )
 
 
-def _device_rows(reader: TraceReader, pairs: list[tuple[str, int]], usable: list[Measured]) -> tuple[DeviceRow, ...]:
+def _device_rows(
+    reader: TraceReader,
+    pairs: list[tuple[str, int]],
+    usable: list[Measured],
+    codes: dict[tuple[str, int], list[str]],
+    log: dict[int, NDArray[np.int64]],
+    looks: dict[int, Look],
+    calibrations: dict[int, Calibration],
+) -> tuple[DeviceRow, ...]:
     """What the device's side of each row says; runs whose capture was not usable count as rejected."""
-    captures, log = reader.captures(), reader.host_log()
+    captures = reader.captures()
     runs: dict[tuple[str, int], list[DeviceRun]] = {}
     for measured in usable:
         index = measured.data.index
         ends_ns = log.get(index, np.empty(0, np.int64))
         ready, done = (_facts(reader.long_text(name, index)) for name in ("ready_facts", "device_facts"))
         run = device.run_of(measured, captures[index], ends_ns, ready, done)
+        if index in looks:
+            known = calibrations[measured.data.session]
+            run = replace(run, shape=looks[index].shape(known.current, known.voltage, measured.data.at_s))
         runs.setdefault((measured.data.network, measured.data.batch), []).append(run)
     states: dict[tuple[str, int], list[str]] = {}
     for cell in reader.cells():
         state = "rejected" if cell["state"] == "committed" else cell["state"]
         states.setdefault((cell["network"], cell["batch"]), []).append(state)
-    return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ())) for pair in pairs)
+    return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ()), codes.get(pair, ())) for pair in pairs)
 
 
 def _facts(text: str) -> dict[str, Any]:
@@ -332,13 +431,19 @@ def _facts(text: str) -> dict[str, Any]:
 
 
 def _flag_notes(rows: tuple[DeviceRow, ...]) -> list[str]:
-    """Say once how many rows are flagged, and how often for what."""
-    flagged = [row for row in rows if row.flags]
-    if not flagged:
-        return []
-    codes = in_order(code for row in flagged for code in row.flags)
-    counts = ", ".join(f"{code} {sum(code in row.flags for row in flagged)}" for code in codes)
-    return [f"{len(flagged)} of {len(rows)} rows are flagged, what they say may be disturbed (docs/flags.md): {counts}"]
+    """Say once how many rows are flagged, and how many have refused repeats, and how often for what."""
+    notes = []
+    for refused, text in (
+        (False, "are flagged, what they say may be disturbed"),
+        (True, "have repeats without a result, or none"),
+    ):
+        marked = [{code for code in row.flags if is_refusal(code) is refused} for row in rows]
+        count = sum(map(bool, marked))
+        if count:
+            codes = in_order(set().union(*marked))
+            counts = ", ".join(f"{code} {sum(code in found for found in marked)}" for code in codes)
+            notes.append(f"{count} of {len(rows)} rows {text} (docs/flags.md): {counts}")
+    return notes
 
 
 def _label(network: str, batch: int, repeat: int) -> str:
@@ -349,8 +454,11 @@ def _idle_notes(
     found: dict[tuple[str, int], RowResult],
     steady: list[tuple[Measured, list[Reading]]],
     calibration: Calibration | None,
-) -> list[str]:
-    """Compare the idle power just before the runs with that of the records in which nothing ran."""
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """Compare the idle power just before the runs with that of the records in which nothing ran.
+
+    Gives the network and batch of each row whose idle power differs, and notes.
+    """
     baselines = [
         calibration.current.correct(m.mean_i.mean, m.data.at_s)
         * calibration.voltage.correct(m.mean_v.mean, m.data.at_s)
@@ -358,17 +466,19 @@ def _idle_notes(
         if calibration and m.data.kind == "idle" and m.mean_i and m.mean_v
     ]
     if not baselines:
-        return ["no idle record was committed: the idle power is that just before each run alone"] if found else []
+        none = "no idle record was committed: the idle power is that just before each run alone"
+        return [], [none] if found else []
     baseline_w = sum(baselines) / len(baselines)
-    notes = []
+    restless, notes = [], []
     for result in found.values():
         idle = result.idle_power_w
         if abs(idle.value - baseline_w) > idle.expanded() + IDLE_SHARE * baseline_w:
+            restless.append((result.network, result.batch))
             notes.append(
                 f"{result.network} batch {result.batch}: {idle.value:.3f} W before its runs, {baseline_w:.3f} W with "
                 "nothing running: the device was not at rest; raise dut.rest_s"
             )
-    return notes
+    return restless, notes
 
 
 def _frame_notes(cells: list[Measured]) -> list[str]:

@@ -72,7 +72,7 @@ class Processes:
 def _pool(count: int, options: Options) -> Iterator[ProcessPoolExecutor]:
     """Processes that have what they need imported before they begin, and end with this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.replay_jobs" if options.results_only else "experiments.report"])
+    context.set_forkserver_preload(["experiments.replay_jobs" if options.results_only else "experiments.report.page"])
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_signals)
     try:

@@ -130,6 +130,44 @@ def marker_table(outcome: Outcome) -> Lines:
     return lines
 
 
+def shape_table(outcome: Outcome) -> Lines:
+    """Peak, crest, settling and mean batch of each row's power; why there is no mean batch where there is none."""
+    lines = [
+        [
+            "network",
+            "batch",
+            "peak [W]",
+            "peak/mean",
+            "steady from [ms]",
+            "settling [ms]",
+            "mean batch [W]",
+            "of batches",
+        ]
+    ]
+    for row in outcome.device:
+        found = row.shape
+        if found is None:
+            continue
+        settling = _shown(found.settling_s * 1e3, ".3g")
+        if math.isfinite(found.settling_u_s) and settling != _NOTHING:
+            settling += f" ± {found.settling_u_s * 2e3:.2g}"
+        profile = found.profile
+        mean = f"{profile.mean_w.min():.4g} to {profile.mean_w.max():.4g}" if profile is not None else found.why
+        lines.append(
+            [
+                row.network,
+                str(row.batch),
+                _shown(found.peak_w, ".4g"),
+                _shown(found.crest, ".3g"),
+                _shown(found.steady_from_s * 1e3, ".3g"),
+                settling,
+                mean or _NOTHING,
+                str(profile.batches) if profile is not None else _NOTHING,
+            ]
+        )
+    return lines
+
+
 def memory_table(outcome: Outcome) -> Lines:
     """Every kind of memory that is known, the highest of each row's repeats."""
     kinds = [kind for kind in MEMORY_KINDS if any(kind in row.memory for row in outcome.device)]

@@ -6,20 +6,28 @@ own. At a simulated bench in virtual time nothing happens between the two: there
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calibration.model import Calibration
+from experiments.calibrations import records_of
 from experiments.cell import CellWork
+from experiments.energy import Measured, ReductionError, without_codes
+from experiments.enough import Enough
 from experiments.plan import Cell
+from experiments.plausible import WIRING_FAULTS
 from experiments.progress import Progress
+from experiments.reduction import checks_of, find_calibration, wires
+from experiments.run_files import Runs
 from experiments.station import Rejected, Station
-from experiments.traces import UNMEASURED, TraceReader
+from experiments.traces import ENDED, NOT_NEEDED, Reading, TraceReader
 from instruments.bench import Bench
 from instruments.clock import VirtualClock
-from instruments.errors import InstrumentError
+from instruments.errors import ConfigError, InstrumentError
 from instruments.interrupts import undisturbed
 
 
@@ -29,7 +37,8 @@ class Earlier:
 
     `closed` are the kinds of capture (gain, idle, zero) that the last session committed after its last cell;
     `settled_s` is the bench's clock at the last of all. `unjournalled` are cells whose capture (its row, and when)
-    was committed and whose journal was not: the program was killed in between.
+    was committed and whose journal was not: the program was killed in between. `enough` has counted the repeats, and
+    `calibration` is that with which the last session began.
     """
 
     session: int
@@ -38,22 +47,20 @@ class Earlier:
     closed: frozenset[str]
     settled_s: float
     unjournalled: Mapping[int, tuple[int, float]]
+    enough: Enough
+    calibration: Calibration | None
 
     @staticmethod
     def of(reader: TraceReader) -> Earlier:
         """Read it from a run's file."""
         captures = reader.captures()
         last = max((row["session"] for row in captures), default=-1)
-        kept = {
-            row["cell"]: (index, row["settled_s"])
-            for index, row in enumerate(captures)
-            if row["kind"] == "cell" and row["state"] == "committed"
-        }
+        kept = _kept(captures)
         ended: set[int] = set()
         times: list[float] = []
         unjournalled: dict[int, tuple[int, float]] = {}
         for position, cell in enumerate(reader.cells()):
-            if cell["state"] in ("committed", *UNMEASURED):
+            if cell["state"] in ENDED:
                 times.append(cell["ended_s"])
             elif position in kept:
                 unjournalled[position] = kept[position]
@@ -67,9 +74,60 @@ class Earlier:
         ended_s = max(times, default=None)
         after = [row for row in mine if ended_s is not None and row["kind"] != "cell" and row["host_s"] >= ended_s]
         settled_s = max((row["settled_s"] for row in after), default=ended_s if ended_s is not None else 0.0)
+        enough, calibration = _counted(reader, last)
         return Earlier(
-            last, frozenset(ended), ended_s, frozenset(row["kind"] for row in after), settled_s, unjournalled
+            last,
+            frozenset(ended),
+            ended_s,
+            frozenset(row["kind"] for row in after),
+            settled_s,
+            unjournalled,
+            enough,
+            calibration,
         )
+
+
+def _kept(captures: Sequence[Mapping[str, Any]]) -> dict[int, tuple[int, float]]:
+    """Row and time of each cell's capture that was committed; of a run's captures once its first one is settled."""
+    kept: dict[int, tuple[int, float]] = {}
+    whole: dict[str, tuple[int, float]] = {}
+    for index, row in enumerate(captures):
+        if row["kind"] == "cell" and row["method"] and row["part"] == 0 and row["state"]:
+            whole[row["run_id"]] = index, row["settled_s"]
+    for index, row in enumerate(captures):
+        if row["kind"] != "cell" or row["state"] != "committed":
+            continue
+        if not row["method"]:
+            kept[row["cell"]] = index, row["settled_s"]
+        elif row["run_id"] in whole and index >= whole[row["run_id"]][0]:
+            kept.setdefault(row["cell"], (index, whole[row["run_id"]][1]))
+    return kept
+
+
+def _counted(reader: TraceReader, session: int) -> tuple[Enough, Calibration | None]:
+    """Count a file's committed repeats as the sweep did, each with what its session of the bench began with."""
+    plan, lab = reader.plan, reader.lab()
+    enough = Enough(plan, reader.cells())
+    kinds = ("zero", "gain") if plan.method.target_u is None else ("zero", "idle", "gain", "cell")
+    records, roles, log = records_of(reader), wires(lab), reader.host_log()
+    checks = checks_of(lab, records)
+    runs = Runs(reader, checks, roles, None)
+    began: dict[int, list[tuple[Measured, list[Reading]]]] = {}
+    cells: list[Measured] = []
+    for data in reader.data(kinds=kinds):
+        if data.method:
+            runs.add(data)
+            continue
+        with contextlib.suppress(ReductionError):
+            measured = checks.measure(data, roles, log.get(data.index, ()))
+            if data.kind == "cell":
+                cells.append(without_codes(measured))
+            elif not any(cell.data.session == data.session for cell in cells):
+                began.setdefault(data.session, []).append((without_codes(measured), reader.readings(data.index)))
+    known = {number: find_calibration(lab, steady, records) for number, steady in began.items()}
+    for cell in sorted([*cells, *runs.finished()[0]], key=lambda cell: cell.data.index):
+        enough.add(cell, known.get(cell.data.session))
+    return enough, known.get(session)
 
 
 def run_session(station: Station, progress: Progress, texts: dict[str, str], earlier: Earlier | None = None) -> None:
@@ -108,8 +166,13 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
         closed = earlier.closed
     else:
         attempt("idle baseline", lambda: work.steady("idle"))
-        attempt("gain of both channels against the supply's read-back", work.measure_gain)
-    _cells(work, progress, [c for c in plan.cells if earlier is None or c.position not in earlier.ended])
+        attempt("gain of both channels against the supply's read-back", work.measure_gain, wired=True)
+    calibration = find_calibration(station.lab, station.steady, station.records)
+    if goes_on and earlier is not None:
+        calibration = earlier.calibration
+    enough = earlier.enough if earlier is not None else Enough(plan)
+    left = [c for c in plan.cells if earlier is None or c.position not in earlier.ended]
+    _cells(work, progress, left, enough, calibration)
     if "gain" not in closed:
         attempt("gain again", work.measure_gain)
     if "idle" not in closed:
@@ -128,21 +191,37 @@ class _Attempts:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def __call__(self, step: str, action: Callable[[], object]) -> None:
+    def __call__(self, step: str, action: Callable[[], object], *, wired: bool = False) -> None:
+        """Take a step; with `wired` one that tells whether the bench is as lab.yaml says. Raises ConfigError then."""
         self._progress.step(step)
         try:
             action()
         except (Rejected, InstrumentError) as error:
+            if wired and isinstance(error, Rejected) and error.code in WIRING_FAULTS:
+                raise ConfigError(f"{step}: {error.code}: {error}; nothing was measured") from error
             self._progress.say(f"{step}: {error}")
 
 
-def _cells(work: CellWork, progress: Progress, cells: Sequence[Cell]) -> None:
+def _cells(
+    work: CellWork, progress: Progress, cells: Sequence[Cell], enough: Enough, calibration: Calibration | None
+) -> None:
+    """Measure cells in order, but those whose network and batch have been measured often enough."""
+    spared = 0
     for cell in cells:
+        if reason := enough.spares(cell):
+            with undisturbed():
+                at_s = work.clock.monotonic()
+                work.writer.cell(cell.position, NOT_NEEDED, reason, at_s=at_s)
+            spared += 1
+            progress.cell_done(f"{cell.label}: not needed, since {reason} ({spared} spared)")
+            continue
         progress.cell_begins(cell.label)
         try:
             measured = work.measure_cell(cell)
-            progress.cell_done(f"{cell.label}: {work.station.provisional(measured)}")
+            enough.add(measured, calibration)
+            progress.cell_done(f"{cell.label}: {work.station.provisional(measured, calibration)}")
         except Rejected as rejected:
+            enough.failed(cell.network, cell.batch)
             progress.cell_done(f"{cell.label}: {rejected.outcome.upper()}: {rejected}")
 
 

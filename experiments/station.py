@@ -5,15 +5,20 @@ Every step leaves the file consistent; signals are held back while it writes.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from calibration.choice import Records
-from experiments.energy import CaptureData, Measured, ReductionError, measure, results
+from calibration.model import Calibration
+from experiments.checked import Checks
+from experiments.energy import CaptureData, Measured, ReductionError, results
+from experiments.flags import with_code
 from experiments.plan import Plan
-from experiments.reduction import NO_RECORDS, find_calibration, wires
+from experiments.plausible import BENCH_FAULTS
+from experiments.reduction import NO_RECORDS, checks_of, comparison_fault, find_calibration, wires
 from experiments.traces import CaptureRow, Reading, TraceWriter
 from instruments import bench_steps, scope_facts
 from instruments.bench import Bench, load_drivers, supply_limits
@@ -24,7 +29,6 @@ from instruments.errors import BenchError, CaptureError, ConfigError, DutError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.scope_facts import (
-    beyond_the_clamp,
     capabilities,
     channel_settings,
     clamp,
@@ -49,12 +53,20 @@ class Rejected(Exception):
     """A capture without a result; the text is the reason. `capture` is its row in the file, -1 without one.
 
     `retry` says whether the record was at fault, so that another try may succeed; `outcome` is the state in which
-    the journal is to leave its cell.
+    the journal is to leave its cell, `code` sorts the reason (docs/flags.md).
     """
 
-    def __init__(self, reason: str, capture: int = -1, *, retry: bool = False, outcome: str = "rejected") -> None:
+    def __init__(
+        self,
+        reason: str,
+        capture: int = -1,
+        *,
+        retry: bool = False,
+        outcome: str = "rejected",
+        code: str = "rejected",
+    ) -> None:
         super().__init__(reason)
-        self.capture, self.retry, self.outcome = capture, retry, outcome
+        self.capture, self.retry, self.outcome, self.code = capture, retry, outcome, code
 
 
 @dataclass
@@ -115,6 +127,11 @@ class Station:
         """Prepare the supply in the order that is safe: OVP, range, current limit, voltage; output still off."""
         bench_steps.feed_board(self.bench, self.say)
 
+    @functools.cached_property
+    def checks(self) -> Checks:
+        """What is checked about each capture."""
+        return checks_of(self.lab, self.records, live=True)
+
     def switch_off(self) -> None:
         """Switch the output off and wait until the board's capacitors have followed it to 0 V."""
         bench_steps.switch_off(self.bench)
@@ -139,9 +156,12 @@ class Station:
             "ovp_v": f"{self.lab.supply.ovp_v:g}",
         }
 
-    def provisional(self, measured: Measured) -> str:
-        """One cell's energy per image with the calibration known so far, for the progress display."""
-        calibration = find_calibration(self.lab, self.steady, self.records)
+    def provisional(self, measured: Measured, begun_with: Calibration | None = None) -> str:
+        """One cell's energy per image with the calibration known so far, for the progress display.
+
+        `begun_with` is that of an earlier part of this session, of which nothing was taken anew.
+        """
+        calibration = find_calibration(self.lab, self.steady, self.records) or begun_with
         if calibration is None:
             return "measured"
         try:
@@ -223,12 +243,17 @@ class Station:
                     raise ReductionError(
                         f"the record is short: {capture.duration_s:g} s of the {row.window_asked_s:g} s asked for"
                     )
-                if reason := beyond_the_clamp(self.lab, capture[self.sources["current"]]):
-                    raise ReductionError(reason)
-                measured = measure(self._data(index, row, capture), wires(self.lab))
+                measured = self.checks.measure(
+                    self.data_of(index, row, capture),
+                    wires(self.lab),
+                    row.batch_end_ns,
+                    [r.value for r in readings if r.quantity == "A"],
+                )
+                self._require_right_gain(measured, readings)
             except ReductionError as error:
-                self.writer.settle(index, str(error), self.clock.monotonic())
-                raise Rejected(str(error), index, retry=True) from error
+                self.writer.settle(index, str(error), self.clock.monotonic(), flags=with_code(row.flags, error.code))
+                retry = error.code not in BENCH_FAULTS
+                raise Rejected(str(error), index, retry=retry, code=error.code) from error
             self.writer.settle(index, at_s=self.clock.monotonic())
         if row.kind != "cell":
             self.steady.append((measured, list(readings)))
@@ -236,14 +261,22 @@ class Station:
             self._keep_screen()
         return measured
 
-    def reject(self, row: CaptureRow, capture: Capture, reason: str) -> Rejected:
-        """Store a capture whose run failed, with the reason; gives what to raise."""
+    def _require_right_gain(self, measured: Measured, readings: Sequence[Reading]) -> None:
+        """Refuse a comparison by which a channel is not scaled as lab.yaml has it. Raises ReductionError."""
+        if measured.data.kind == "gain":
+            fault = comparison_fault(self.lab, [*self.steady, (measured, list(readings))])
+            if fault is not None:
+                raise fault
+
+    def reject(self, row: CaptureRow, capture: Capture, reason: str, code: str = "rejected") -> Rejected:
+        """Store a capture whose run failed, with the reason and its code; gives what to raise."""
         with undisturbed():
             index = self.writer.add(replace(row, session=self.session), capture, self.sources)
-            self.writer.settle(index, reason, self.clock.monotonic())
-        return Rejected(reason, index)
+            self.writer.settle(index, reason, self.clock.monotonic(), flags=with_code(row.flags, code))
+        return Rejected(reason, index, code=code)
 
-    def _data(self, index: int, row: CaptureRow, capture: Capture) -> CaptureData:
+    def data_of(self, index: int, row: CaptureRow, capture: Capture) -> CaptureData:
+        """What the reduction is told of a capture, as a reader of the file tells it."""
         records = {role: capture.records[source] for role, source in self.sources.items()}
         return CaptureData(
             index,
@@ -261,6 +294,12 @@ class Station:
             row.start_frame_edges,
             row.device_busy_s,
             row.session,
+            run_id=row.run_id,
+            method=row.method,
+            part=row.part,
+            gap_before_s=row.gap_before_s,
+            device_s=(row.gate_fall_ns - row.gate_rise_ns) * 1e-9,
+            gate_moving_s=row.gate_moving_s,
         )
 
 

@@ -240,7 +240,8 @@ class Dut:
         self._channel.send(request)
         message = self._channel.expect({"ready", "refused"}, deadline_s)
         if message["type"] == "refused":
-            raise DutRefusedError(f"the DUT refuses {network!r} at batch {batch}: {message['reason']}", message["code"])
+            reason = _without_name(message["reason"], network)
+            raise DutRefusedError(f"the DUT refuses {network!r} at batch {batch}: {reason}", message["code"])
         try:
             mode_as_run = dut_protocol.mode_of(message["mode"]) if "mode" in message else None
         except dut_protocol.DutProtocolError as error:
@@ -347,3 +348,11 @@ class Dut:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _without_name(reason: str, network: str) -> str:
+    """A refusal's reason that need not name the network once more."""
+    rest = reason.removeprefix(network)
+    if rest == reason:
+        return reason
+    return rest[1:].lstrip() if rest.startswith(":") else f"it{rest}"

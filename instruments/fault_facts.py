@@ -42,6 +42,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "holes": ("share",),
     "late": ("delay_s",),
     "moved": ("to",),
+    "shifted": ("delay_s",),
     "gain": ("factor",),
     "noise": ("rms",),
 }
@@ -67,6 +68,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "dead": ("lead",),
     "inverted": ("lead",),
     "moved": ("lead", "to"),
+    "shifted": ("lead", "delay_s"),
     "gain": ("lead", "factor"),
     "noise": ("lead", "rms"),
 }
@@ -141,19 +143,20 @@ class MarkerFault(_Fault):
 class LeadFault(_Fault):
     """Something that is plugged, wired or clamped in another way than lab.yaml says."""
 
-    kind: Literal["dead", "inverted", "moved", "gain", "noise"]
+    kind: Literal["dead", "inverted", "moved", "shifted", "gain", "noise"]
     lead: Literal[Line, Signal]
     to: Annotated[int, Field(ge=0, le=7)] = 0
     """Digital input (0 to 7) of a line, channel (1 to 4) of a signal."""
     factor: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     rms: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """In the signal's unit, A or V."""
+    delay_s: Seconds = 0.0
 
     @model_validator(mode="after")
     def _fits_its_lead(self) -> LeadFault:
         line = self.lead in get_args(Line)
-        if (self.kind == "inverted" and not line) or (self.kind in ("gain", "noise") and line):
-            can = "dead, inverted or moved" if line else "dead, moved, gain or noise"
+        if (self.kind in ("inverted", "shifted") and not line) or (self.kind in ("gain", "noise") and line):
+            can = "dead, inverted, moved or shifted" if line else "dead, moved, gain or noise"
             raise ValueError(f"the {self.lead} lead cannot be of kind {self.kind}: it is {can}")
         if self.kind == "moved" and not line and not 1 <= self.to <= 4:
             raise ValueError(f"the {self.lead} lead moves to a channel, 1 to 4, not to {self.to}")

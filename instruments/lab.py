@@ -281,6 +281,9 @@ class WorldFacts(_Facts):
     source_resistance_ohm: NonNegative = 1.5e-3
     supply_settling_s: TimeConstant = 0.02
     probe_gain_sd: NonNegative = 0.01
+    probe_gain_change: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []
+    """Relative change of the clamp's gain: pairs of s since the bench was opened, rising, and change; straight between
+    them, constant beyond."""
     probe_offset_limit_a: NonNegative = 0.04
     probe_drift_sd_a_per_s: NonNegative = 1.0e-5
     probe_wander_a: NonNegative = 3.0e-4
@@ -296,6 +299,13 @@ class WorldFacts(_Facts):
     """A resistor in the board's place from the start, None: the board."""
     marker_delay_s: Annotated[float, Field(ge=-0.1, le=0.1)] = 0.0
     marker_jitter_s: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> WorldFacts:
+        times = [at_s for at_s, _ in self.probe_gain_change]
+        if times != sorted(times):
+            raise ValueError("probe_gain_change: its times must rise")
+        return self
 
 
 class SimulationFacts(_Facts):

@@ -12,6 +12,8 @@ between runs. Both lines are low when a line is opened and when it is closed. Ki
   asserted line is positive, so asserted means high; a TTL adapter's pins are active low and need ``invert``.
   The kernel may raise both lines for an instant while it opens the port, before anything is measured;
 - ``gpio:CHIP:GATE,BATCH``: two offsets of a Linux GPIO character device (``gpio:gpiochip0:17,27``).
+
+A board's own kind is put into `OWN_KINDS` by the program that starts the agent there (docs/adding.md).
 """
 
 from typing import Any, Callable, Dict
@@ -36,6 +38,7 @@ from instruments.marker_serial import SerialLine
 __all__ = [
     "BATCH_BIT",
     "GATE_BIT",
+    "OWN_KINDS",
     "GpioLine",
     "MarkerBusyError",
     "MarkerError",
@@ -49,6 +52,9 @@ __all__ = [
     "monotonic_ns",
     "open_line",
 ]
+
+OWN_KINDS: Dict[str, Callable[[str], MarkerLine]] = {}
+"""Kinds beyond those of this module: what opens the lines at the address after ``KIND:``, both low."""
 
 
 class SimulatedLine(MarkerLine):
@@ -114,6 +120,8 @@ def open_line(spec: str) -> MarkerLine:
         numbers = lines.split(",")
         if chip and len(numbers) == 2 and all(number.strip().isdigit() for number in numbers):
             return GpioLine(chip, int(numbers[0]), int(numbers[1]))
+    if kind in OWN_KINDS:
+        return OWN_KINDS[kind](rest)
     raise MarkerError(
         "marker line %r is not understood; write none, simulated:PATH, serial:PORT[,invert] or gpio:CHIP:GATE,BATCH"
         % (spec,)

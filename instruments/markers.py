@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,37 @@ from instruments import marker_frame
 
 UNIT_TOLERANCE = 0.4
 """How far an interval of a start frame may lie from a whole number of units."""
+
+
+CLOSE_SHARE = 1e-3
+"""Share of a record within which edges of the gate belong together: contacts bounce for a millisecond or two."""
+
+LEAST_CLOSE = 5
+"""Samples that are close together in any record."""
+
+CLOSE_BATCHES = 0.25
+"""Share of the usual batch below which edges of the batch line are no batch of their own."""
+
+Kind = Literal["cut", "glitch", "bounce", "missing", "extra", "frame"]
+"""Departures from whole windows: cut by the record's end; a pulse that no line makes; edges that come several times;
+edges that are not there; edges too many, well apart; a start frame that cannot be read."""
+
+
+class Problem(str):
+    """What does not fit, in words; `kind` sorts it."""
+
+    kind: Kind
+
+    def __new__(cls, kind: Kind, text: str) -> Problem:
+        """Put a kind beside a text."""
+        problem = super().__new__(cls, text)
+        problem.kind = kind
+        return problem
+
+    @property
+    def code(self) -> str:
+        """The code under which it is listed in docs/flags.md."""
+        return f"markers-{self.kind}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +74,7 @@ class Decoded:
     """What a record's marker bits say: a window, or why there is none."""
 
     window: Window | None
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
 
 def edges(bits: NDArray[np.unsignedinteger[Any]], bit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,22 +130,22 @@ def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int
     """Find the gate's window and the batch ends in it.
 
     Every departure from one whole window is reported by kind and the window withheld; nothing is
-    guessed. Kinds: no gate edge, gate high at the record's start, gate still high at its end, more
-    than one gate pulse, batch edges outside the gate. `framed` says that edges before the gate are a start frame.
+    guessed. `framed` says that edges before the gate are a start frame.
     """
     at, level = edges(bits, gate_bit)
-    problems: list[str] = []
+    problems: list[Problem] = []
     if len(bits) == 0:
-        return Decoded(None, ("the record has no samples",))
+        return Decoded(None, (Problem("missing", "the record has no samples"),))
     if len(at) == 0:
         state = "high" if (int(bits[0]) >> gate_bit) & 1 else "low"
-        return Decoded(None, (f"the gate line never moves: it is {state} in the whole record",))
+        return Decoded(None, (Problem("missing", f"the gate line never moves: it is {state} in the whole record"),))
     if level[0] == 0:
-        problems.append("the gate is already high at the record's start: the window is cut")
+        problems.append(Problem("cut", "the gate is already high at the record's start: the window is cut"))
     if level[-1] == 1:
-        problems.append("the gate is still high at the record's end: the window is cut")
+        problems.append(Problem("cut", "the gate is still high at the record's end: the window is cut"))
     if len(at) > 2:
-        problems.append(f"the gate has {len(at)} edges where 2 were expected: a glitch or a second run")
+        kind, what = _too_many(at, max(LEAST_CLOSE, round(CLOSE_SHARE * len(bits))))
+        problems.append(Problem(kind, f"the gate has {len(at)} edges where 2 were expected: {what}"))
     if problems:
         return Decoded(None, tuple(problems))
     start, stop = int(at[0]), int(at[1])
@@ -122,8 +153,34 @@ def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int
     before, after = int((ends < start).sum()), int((ends > stop).sum())
     outside = after if framed else after + before
     if outside:
-        return Decoded(None, (f"{outside} batch edges lie outside the gate",))
+        return Decoded(None, (Problem("extra", f"{outside} batch edges lie outside the gate"),))
     return Decoded(Window(start, stop, tuple(int(k) for k in ends[before:])), ())
+
+
+def _too_many(at: NDArray[np.int64], close: int) -> tuple[Kind, str]:
+    """What edges too many are: those at most `close` samples apart belong together.
+
+    An even number of them leaves the line where it was, an odd one moves it.
+    """
+    groups = np.split(at, np.flatnonzero(np.diff(at) > close) + 1)
+    for group in groups:
+        if len(group) % 2 == 0:
+            return "glitch", f"a glitch of {int(group[-1] - group[0])} samples at sample {int(group[0])}"
+    for group in groups:
+        if len(group) > 1:
+            length = int(group[-1] - group[0])
+            return "bounce", f"a bounce of {len(group)} edges within {length} samples at sample {int(group[0])}"
+    return "extra", f"a second run, or more, from sample {int(at[2])} on"
+
+
+def swapped(
+    bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int, batches: int, *, framed: bool = False
+) -> bool:
+    """Whether a record makes sense with both lines in each other's place only, with as many batches as were logged."""
+    if decode(bits, gate_bit, batch_bit, framed=framed).window is not None:
+        return False
+    other = decode(bits, batch_bit, gate_bit, framed=framed).window
+    return other is not None and batches > 0 and len(other.batch_ends) == batches
 
 
 @dataclass(frozen=True)
@@ -136,7 +193,7 @@ class StartFrame:
     number: int | None
     start: int
     edges: int
-    problem: str | None
+    problem: Problem | None
 
 
 def start_frame(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int) -> StartFrame:
@@ -154,27 +211,35 @@ def start_frame(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit
         problem = (
             f"no start frame: {len(ends)} edges of the batch line before the gate, and {marker_frame.EDGES} make one"
         )
-        return StartFrame(None, start, len(ends), problem)
+        return StartFrame(None, start, len(ends), Problem("frame", problem))
     gaps = np.diff(ends[-marker_frame.EDGES :]).astype(np.float64)
     units = gaps / (gaps[0] / marker_frame.START_UNITS)
     whole = np.rint(units[1:])
     start = int(ends[0])
     if np.any(np.abs(units[1:] - whole) > UNIT_TOLERANCE) or np.any((whole < 1) | (whole > 2)):
-        return StartFrame(None, start, len(ends), "the start frame is damaged: its edges do not keep its rhythm")
+        damage = "the start frame is damaged: its edges do not keep its rhythm"
+        return StartFrame(None, start, len(ends), Problem("frame", damage))
     word = int("".join("1" if w == 2 else "0" for w in whole), 2)
     number, check = word >> marker_frame.CHECK_BITS, word & ((1 << marker_frame.CHECK_BITS) - 1)
     if check != marker_frame.check_bits(number):
-        return StartFrame(None, start, len(ends), "the start frame is damaged: its check sum is wrong")
+        return StartFrame(
+            None, start, len(ends), Problem("frame", "the start frame is damaged: its check sum is wrong")
+        )
     return StartFrame(number, start, len(ends), None)
 
 
-def check_against_log(window: Window, batches_logged: int) -> str | None:
+def check_against_log(window: Window, batches_logged: int) -> Problem | None:
     """Compare the batch edges seen with the batches that the device logged; None when they agree."""
     seen = len(window.batch_ends)
     if seen == batches_logged:
         return None
-    kind = "missing" if seen < batches_logged else "extra"
-    return (
-        f"{kind} batch edges: the record shows {seen}, the device logged {batches_logged}; "
-        "check the batch line's wiring, or choose a shorter --window for faster sampling"
-    )
+    kind: Kind = "missing" if seen < batches_logged else "extra"
+    text = f"{kind} batch edges: the record shows {seen}, the device logged {batches_logged}; "
+    if kind == "extra":
+        at = np.array(window.batch_ends, dtype=np.int64)
+        usual = window.samples / max(batches_logged, 1)
+        close = int(CLOSE_BATCHES * usual)
+        if len(at) > 1 and int(np.diff(at).min()) <= close:
+            kind, what = _too_many(at, close)
+            return Problem(kind, f"{text}the batch line has {what}: check its contact and its ground")
+    return Problem(kind, f"{text}check the batch line's wiring, or choose a shorter --window for faster sampling")

@@ -23,7 +23,8 @@ def write_run(path: Path, seed: int = 3, dt_s: float = 20e-6) -> Path:
         bench.power(2.0, True)
         for k, (kind, points) in enumerate((("gain", full), ("cell", full), ("cell", full * 3 // 5))):
             bench.points, at_s = points, 10.0 * (k + 1)
-            measured = bench.run(kind, at_s, 20, 0.05 if points == full else 0.02)
+            batch_s = 0.05 if points == full else 0.02
+            measured = bench.run(kind, at_s, 20, batch_s)
             row = CaptureRow(
                 kind,
                 cell=k - 1,
@@ -33,7 +34,7 @@ def write_run(path: Path, seed: int = 3, dt_s: float = 20e-6) -> Path:
                 batches=20,
                 images=80,
                 host_s=at_s,
-                batch_end_ns=tuple(range(20)),
+                batch_end_ns=tuple(round(1e9 * (at_s + (n + 1) * batch_s)) for n in range(20)),
             )
             index = writer.add(row, measured.data.capture, SOURCES)
             if kind == "gain":

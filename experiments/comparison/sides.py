@@ -7,12 +7,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calibration.budget import COVERAGE_PROBABILITY, Budget, Component
 from calibration.model import Calibration
 from experiments.comparison import context
 from experiments.comparison.context import Fact
 from instruments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.reduction import Outcome
+    from experiments.traces import TraceReader
 
 QUANTITIES: Mapping[str, str] = {"energy_per_image_j": "J", "power_w": "W", "time_per_image_s": "s"}
 """What is compared, and its unit; the first is what a table shows."""
@@ -69,8 +74,12 @@ def _of_trace(path: Path) -> Side:
     from experiments.traces import TraceReader
 
     with TraceReader(path) as reader:
-        outcome = reduce_run(reader)
-        facts, began = context.facts_of(reader, outcome), context.began_utc_s(reader)
+        return of_run(path, reader, reduce_run(reader))
+
+
+def of_run(path: Path, reader: TraceReader, outcome: Outcome) -> Side:
+    """A side of what was reduced already from an open trace file."""
+    facts, began = context.facts_of(reader, outcome), context.began_utc_s(reader)
     volts = outcome.lab.supply.voltage_v
     values: dict[Key, list[object]] = {}
     for repeat in outcome.repeats:

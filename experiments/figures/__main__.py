@@ -51,7 +51,7 @@ def _draw(args: argparse.Namespace) -> int:
     options = Options(_kind(args.memory), _cell(args.cell))
     figures = _cited_only(choose(args.only), args)
     with contextlib.ExitStack() as stack:
-        runs = _open(args.runs, stack)
+        runs = open_runs(args.runs, stack)
         out: Path = args.out or (_folder(args.runs[0]) / "figures" if args.runs else Path("figures"))
         check_writable(out)
         wanting = []
@@ -134,7 +134,7 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _open(paths: Sequence[Path], stack: contextlib.ExitStack) -> list[Run]:
+def open_runs(paths: Sequence[Path], stack: contextlib.ExitStack) -> list[Run]:
     """Open and reduce every run. Raises ConfigError for a folder without a run, TraceError for a damaged file."""
     from experiments.figures.rows import Run
     from experiments.reduction import reduce_run

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calibration.budget import COVERAGE_PROBABILITY, student_t
 from experiments.figures.captures import Waveform
 from experiments.figures.rows import NothingToDrawError, Run
+from experiments.shape import fold_rows
 
 Floats = NDArray[np.float64]
 
@@ -64,10 +65,7 @@ def fold(found: Sequence[Waveform]) -> Folded:
             f"a batch has {samples:.0f} samples, too few to see anything in: choose another --cell"
         )
     bins = min(BINS, int(min(b - a for _, a, b in spans)))
-    rows = np.empty((len(spans), bins))
-    for row, (w, a, b) in zip(rows, spans, strict=True):
-        cuts = a + np.arange(bins) * (b - a) // bins
-        row[:] = np.add.reduceat(w.power_w[:b], cuts) / np.diff(cuts, append=b)
+    rows = np.concatenate([fold_rows(w.power_w, np.array(w.edges), bins) for w in found])
     kept, first = rows[later], rows[np.invert(later)]
     sd = kept.std(axis=0, ddof=1)
     half = student_t(COVERAGE_PROBABILITY, len(kept) - 1) * sd / math.sqrt(len(kept))

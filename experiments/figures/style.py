@@ -150,9 +150,12 @@ def settle(figure: Any) -> None:
     """Lay a figure out for good, so that what is placed by its pixels from now on stays in place."""
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
-        figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if not isinstance(engine, PlaceHolderLayoutEngine):
+        engine.execute(figure)
         figure.set_layout_engine("none")
+        for axes in figure.axes:  # the layout's solver leaves noise in the last digits, and that a name in an SVG
+            axes.set_position([round(share, 9) for share in axes.get_position(original=True).bounds])
 
 
 def plain_log(axis: Any) -> None:
@@ -205,6 +208,17 @@ def png(figure: Any, dpi: int = 130) -> bytes:
 def pdf(figure: Any) -> bytes:
     """Render a figure as PDF bytes, the same for the same figure."""
     return _saved(figure, "pdf", {"CreationDate": None, "Creator": None}, DPI)
+
+
+def svg(figure: Any) -> bytes:
+    """Render a figure as SVG bytes, letters as shapes, the same for the same figure."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    # As savefig does it, without the drawing beforehand that only finds the renderer.
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return buffer.getvalue()
 
 
 def _saved(figure: Any, form: str, metadata: dict[str, Any], dpi: int) -> bytes:

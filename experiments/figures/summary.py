@@ -1,4 +1,4 @@
-"""The pictures of a run's report: net power and energy per image against batch size, and one record."""
+"""The two pictures beside a run's table: net power and energy per image against batch size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 from experiments.figures.style import colour_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from experiments.reduction import Outcome
 
 
@@ -111,22 +108,4 @@ def energy_vs_batch(outcome: Outcome) -> Any:
     if any(row is not None for row in outcome.rows):
         axes.plot([], [], "k--", linewidth=1.3, label="net of idle")
         axes.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def waveform(time_s: NDArray[np.float64], current_a: NDArray[np.float64], gate: NDArray[np.bool_], title: str) -> Any:
-    """Draw one record: current as min/mean/max over short stretches, and the gate; arrays of shape (n,)."""
-    figure, axes = _axes(title, "current [A]")
-    axes.set_xlabel("time from the gate's rise [s]")
-    size = max(len(time_s) // 1500, 1)
-    n = len(time_s) // size * size
-    blocks = current_a[:n].reshape(-1, size)
-    t = time_s[:n].reshape(-1, size).mean(axis=1)
-    axes.fill_between(t, blocks.min(axis=1), blocks.max(axis=1), color="#9ecae1", linewidth=0, label="min to max")
-    axes.plot(t, blocks.mean(axis=1), color="#08519c", linewidth=0.9, label="mean")
-    inside = gate.nonzero()[0]
-    if inside.size:
-        axes.axvspan(time_s[inside[0]], time_s[inside[-1]], color="#fde9c9", zorder=0, label="gate high")
-    axes.legend(fontsize=9, loc="center right", framealpha=1.0)
-    axes.set_xlim(t[0], t[-1])
     return figure

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import os
 import sys
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -65,7 +65,7 @@ def _factory(spec: Spec, weights: str, seed: int) -> Loaded:
         raise RefusedError("failed", "importing %s fails: %s" % (module_name, one_line(error))) from error
     for name in path.split("."):
         if not hasattr(found, name):
-            near = difflib.get_close_matches(name, dir(found), 1, 0.5)
+            near = difflib.get_close_matches(name, _own(found, module_name), 1, 0.5)
             hint = "; did you mean %s?" % near[0] if near else ""
             raise RefusedError("unknown_network", "%s: %s has no %s%s" % (spec.text, module_name, name, hint))
         found = getattr(found, name)
@@ -75,6 +75,17 @@ def _factory(spec: Spec, weights: str, seed: int) -> Loaded:
     torch.manual_seed(seed)
     model = _made(spec, found)
     return Loaded(model, USUAL_SHAPE, _fill(model, spec, weights), None, None)
+
+
+def _own(holder: Any, module_name: str) -> List[str]:
+    """Names of what could make a network: what is called, and comes from the same package."""
+    package = module_name.partition(".")[0]
+    things = ((name, getattr(holder, name, None)) for name in dir(holder) if not name.startswith("_"))
+    return [
+        name
+        for name, thing in things
+        if callable(thing) and str(getattr(thing, "__module__", "")).partition(".")[0] == package
+    ]
 
 
 def _torchvision(spec: Spec, weights: str, seed: int) -> Loaded:
@@ -175,7 +186,9 @@ def _made(spec: Spec, make: Any) -> Any:
             raise
         raise RefusedError("failed", "%s cannot be made: %s" % (spec.text, one_line(error))) from error
     if not isinstance(model, torch.nn.Module):
-        kind = "a class" if isinstance(model, type) else "a %s" % type(model).__name__
+        name = type(model).__name__
+        article = "an" if name[0] in "aeiouAEIOU" else "a"
+        kind = "a class" if isinstance(model, type) else "%s %s" % (article, name)
         raise RefusedError("bad_request", "%s makes %s, not a torch.nn.Module" % (spec.text, kind))
     return model.eval()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.traces.reader import TraceReader
-from experiments.traces.schema import CAPTURE, ROLES, SCHEMA, UNMEASURED, CaptureRow, Reading
+from experiments.traces.schema import CAPTURE, ENDED, NOT_NEEDED, ROLES, SCHEMA, UNMEASURED, CaptureRow, Reading
 from experiments.traces.writer import TraceWriter, check_writable
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPTURE",
+    "ENDED",
+    "NOT_NEEDED",
     "ROLES",
     "SCHEMA",
     "UNMEASURED",

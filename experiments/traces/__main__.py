@@ -1,4 +1,4 @@
-"""`python -m experiments.traces check|recover|info|export|import FILE`: is it whole, what can be saved, what is in it.
+"""`python -m experiments.traces check|recover|info|export|transcript|import FILE`: is it whole, what of it is good.
 
 Exit codes: 0 good, 1 damage was found, 2 usage, 3 the file cannot be opened at all.
 """
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description="Look after trace files: check them, save what is good of a damaged one, say what is in them.",
         epilog="exit codes: 0 good, 1 damage was found, 2 usage, 3 the file cannot be opened at all",
     )
-    commands = p.add_subparsers(dest="command", required=True, metavar="check|recover|info|export|import")
+    commands = p.add_subparsers(dest="command", required=True, metavar="check|recover|info|export|transcript|import")
     for name, text in (
         ("check", "read everything against its checksums; the file is not changed"),
         ("info", "say what is in the file: bench, plan, captures, instruments, versions"),
@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--stop", type=float, metavar="S", help="up to this time")
     c.add_argument("--mean-of", type=int, default=1, metavar="N", help="means of N samples instead of each")
     c.add_argument("--calibrated", action="store_true", help="apply the run's own zero and gain")
+    c = commands.add_parser("transcript", help="print what was said to and by the instruments, where it was kept")
+    c.add_argument("trace", type=Path, metavar="FILE")
+    c.add_argument("--session", type=int, metavar="N", help="of one start of the bench alone, from 1")
+    c.add_argument("--out", type=Path, metavar="NEW", help="write it into a new file instead")
     add_options(commands.add_parser("import", help=TEXT, description=f"{TEXT[0].upper()}{TEXT[1:]}."))
     return p
 
@@ -51,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Do what is asked; returns the exit code."""
     args = parser().parse_args(argv)
-    actions = {"check": _check, "info": _info, "recover": _recover, "export": _export, "import": run_import}
+    actions = {"check": _check, "info": _info, "recover": _recover, "export": _export}
+    actions |= {"transcript": _transcript, "import": run_import}
     return run(lambda: actions[args.command](args))
 
 
@@ -85,8 +90,10 @@ def _check(args: argparse.Namespace) -> int:
                 )
             )
             continue
-        state = "complete" if found.complete else "the sweep ended early"
-        say(f"{path}: {'sound' if found.sound else 'DAMAGED'}, {state}")
+        if found.sound:
+            say(f"{path}: sound, {'complete' if found.complete else 'the sweep ended early'}")
+        else:
+            say(f"{path}: DAMAGED; the sweep {'had gone through all cells' if found.complete else 'ended early'}")
         say(f"  {len(found.good)} committed captures are as they were written; {found.rejected} were rejected")
         if found.in_flight:
             say(f"  {len(found.in_flight)} in flight when the program ended")
@@ -115,6 +122,27 @@ def _export(args: argparse.Namespace) -> int:
         Choice(_numbers(args.captures), args.start, args.stop, args.mean_of, args.calibrated),
         say,
     )
+    return 0
+
+
+def _transcript(args: argparse.Namespace) -> int:
+    from experiments.traces import TraceReader
+    from experiments.traces.said import session_of
+    from instruments.errors import ConfigError
+
+    with TraceReader(args.trace) as reader:
+        text = session_of(reader.transcript(), args.session, args.trace)
+    if args.out is None:
+        say(text.rstrip("\n"))
+        return 0
+    try:
+        with args.out.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{args.out} exists: name another file") from error
+    except OSError as error:
+        raise ConfigError(f"{args.out}: cannot be written ({error.strerror})") from error
+    say(f"{args.out}: {text.count(chr(10))} lines")
     return 0
 
 
@@ -169,9 +197,19 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "samples": int(points),
         "bytes": size,
         "bytes_per_sample": round(size / points, 4) if points else None,
+        "transcript": _sessions_of(reader.transcript()),
         "instruments": reader.json("instruments"),
         "environment": reader.json("environment"),
     }
+
+
+def _sessions_of(transcript: str) -> str:
+    """How much of what was said is in the file."""
+    from experiments.traces.said import sessions
+
+    parts = sessions(transcript)
+    lines = sum(part.count("\n") for part in parts)
+    return f"{lines} lines in {len(parts)} session{'s' if len(parts) > 1 else ''}" if parts else "none"
 
 
 def _as_text(facts: dict[str, Any]) -> str:

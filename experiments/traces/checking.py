@@ -236,7 +236,7 @@ def _check_codes(group: h5py.Group, table: Table, row: int) -> Capture:
 
 
 def _check_provenance(reader: TraceReader, found: Check) -> None:
-    for name in schema.TEXTS:
+    for name in (*schema.TEXTS, schema.TRANSCRIPT):
         try:
             text = reader.text(name)
             if "\x00" in text:
@@ -293,6 +293,9 @@ def recover(path: Path, out: Path) -> tuple[int, int]:
         with TraceWriter.create(
             out, plan, source=reader.source, texts={"lab_yaml": lab_text, **texts}, points=_usual_points(group)
         ) as writer:
+            if said := _text(reader, schema.TRANSCRIPT):
+                pieces = iter([said])
+                writer.keep_transcript(lambda: next(pieces, ""))
             for name in schema.BLOBS:
                 with contextlib.suppress(DamageError):
                     writer.blob(name, reader.blob(name))
@@ -355,7 +358,7 @@ def _recover_journal(writer: TraceWriter, cells: Table, places: dict[int, int]) 
         row = cells.row(position)
         capture = places.get(row.get("capture", -1), -1)
         state = row.get("state", "")
-        if state in schema.UNMEASURED or (state == "committed" and capture >= 0):
+        if state in (schema.NOT_NEEDED, *schema.UNMEASURED) or (state == "committed" and capture >= 0):
             writer.cell(position, state, row.get("reason", ""), capture, at_s=row.get("ended_s", math.nan))
         else:
             whole = False

@@ -126,56 +126,65 @@ def look(
     slope = preambles["y_increment"][first:last, column]
     intercept = preambles["y_origin"][first:last, column] - preambles["y_reference"][first:last, column] * slope
     if block == 1:
-        low = mean = high = _rows(group[f"{role}_codes"], first, last, pool)
+        low = mean = high = _codes(group[f"{role}_codes"], start, stop, pool)
+        cuts = _cuts(stop - start, points)
+        at = start + cuts
     else:
-        stored = file["overview"][name_of(block)][first:last, ROLES.index(role)]
-        low, mean, high = stored[:, 0], stored[:, 1], stored[:, 2]
-    at = (np.arange(first, last)[:, None] * row_samples + np.arange(low.shape[1]) * block).ravel()
-    begin, end = (int(k) for k in np.searchsorted(at, (start - block + 1, stop)))
-    cuts = np.unique(np.linspace(begin, end, min(points, end - begin), endpoint=False, dtype=np.int64))
+        stored = file["overview"][name_of(block)][first:last, column]
+        places = (np.arange(first, last)[:, None] * row_samples + np.arange(stored.shape[2]) * block).ravel()
+        begin, end = (int(k) for k in np.searchsorted(places, (start - block + 1, stop)))
+        low, mean, high = (stored[:, k].ravel()[begin:end] for k in range(3))
+        cuts = _cuts(end - begin, points)
+        places = places[begin:end]
+        at = places[cuts]
     if role == "markers":
-        always, ever = (
-            np.bitwise_and.reduceat(low.ravel()[:end], cuts),
-            np.bitwise_or.reduceat(high.ravel()[:end], cuts),
-        )
-        return Overview(at[cuts], row_samples, always.astype(float), np.full(len(cuts), np.nan), ever.astype(float))
+        always, ever = np.bitwise_and.reduceat(low, cuts), np.bitwise_or.reduceat(high, cuts)
+        return Overview(at, row_samples, always.astype(float), np.full(len(cuts), np.nan), ever.astype(float))
     if block == 1 and np.all(slope == slope[:1]) and np.all(intercept == intercept[:1]) and low.all():
         # One scale and no holes: the codes are reduced as they are, several times faster.
-        codes = low.ravel()[:end]
-        mean = np.add.reduceat(codes, cuts, dtype=np.uint64) / np.diff(cuts, append=end)
-        ends = [f.reduceat(codes, cuts) * slope[0] + intercept[0] for f in (np.minimum, np.maximum)]
-        return Overview(at[cuts], row_samples, np.minimum(*ends), mean * slope[0] + intercept[0], np.maximum(*ends))
+        mean = np.add.reduceat(low, cuts, dtype=np.uint32) / np.diff(cuts, append=len(low))
+        ends = [f.reduceat(low, cuts) * slope[0] + intercept[0] for f in (np.minimum, np.maximum)]
+        return Overview(at, row_samples, np.minimum(*ends), mean * slope[0] + intercept[0], np.maximum(*ends))
+    places = np.arange(start, stop) if block == 1 else places
+    row = places // row_samples - first
+    left = preambles["points"][first:last, column][row] - places % row_samples
+    weight = np.clip(left, 0, block).astype(np.float64)  # the last block of a record may be shorter
     empty = high == 0
-    low, mean, high = (
-        np.where(empty, np.nan, x * slope[:, None] + intercept[:, None]).ravel()[:end] for x in (low, mean, high)
-    )
-    weight = _samples(preambles["points"][first:last, column], block, at, row_samples, first)[:end]
+    low, mean, high = (np.where(empty, np.nan, x * slope[row] + intercept[row]) for x in (low, mean, high))
     weight[np.isnan(mean)] = 0
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.add.reduceat(np.where(weight > 0, mean * weight, 0.0), cuts) / np.add.reduceat(weight, cuts)
     # A negative scale (an inverted channel) turns smallest into largest.
     lowest = np.fmin.reduceat(np.fmin(low, high), cuts)
-    return Overview(at[cuts], row_samples, lowest, means, np.fmax.reduceat(np.fmax(low, high), cuts))
+    return Overview(at, row_samples, lowest, means, np.fmax.reduceat(np.fmax(low, high), cuts))
 
 
-def _samples(points: NDArray[Any], block: int, at: NDArray[np.int64], row_samples: int, first: int) -> Floats:
-    """How many samples each block holds: the last one of a record may be shorter."""
-    left = points[at // row_samples - first] - at % row_samples
-    return np.clip(left, 0, block).astype(np.float64)
+def _cuts(count: int, points: int) -> NDArray[np.int64]:
+    """Where `points` stretches of `count` things begin, none of them empty."""
+    stretches = min(points, count)
+    return np.arange(stretches) * count // max(stretches, 1)
 
 
-def _rows(dataset: h5py.Dataset, first: int, last: int, pool: Executor) -> NDArray[Any]:
-    """Codes of some captures; inflated in threads where each is one chunk, as usual."""
+def _codes(dataset: h5py.Dataset, start: int, stop: int, pool: Executor) -> NDArray[Any]:
+    """Codes from one sample to another, counted through the rows.
+
+    Inflated in threads where a row is one chunk, as usual; shuffled bytes are put together where they are wanted alone.
+    """
     width = dataset.shape[1]
-    if dataset.chunks != (1, width):
-        return np.asarray(dataset[first:last])
-    raw = [dataset.id.read_direct_chunk((row, 0)) for row in range(first, last)]
-    if any(mask for mask, _ in raw):
-        return np.asarray(dataset[first:last])
+    first, last = start // width, -(-stop // width)
+    raw = []
+    if dataset.chunks == (1, width):
+        raw = [dataset.id.read_direct_chunk((row, 0)) for row in range(first, last)]
+    if not raw or any(mask for mask, _ in raw):
+        return np.asarray(dataset[first:last]).ravel()[start - first * width : stop - first * width]
     size = dataset.dtype.itemsize
+    codes = np.empty(stop - start, dataset.dtype.newbyteorder("<"))
+    cells = codes.view(np.uint8).reshape(-1, size)
 
-    def inflate(data: bytes) -> NDArray[Any]:
+    def inflate(row: int, data: bytes) -> None:
+        begin, end = max(start, row * width), min(stop, (row + 1) * width)
         planes = np.frombuffer(zlib.decompress(data), dtype=np.uint8).reshape(size, width)
-        return np.asarray(np.ascontiguousarray(planes.T).view(dataset.dtype.newbyteorder("<")).ravel())
+        cells[begin - start : end - start] = planes[:, begin - row * width : end - row * width].T
 
-    return np.stack(list(pool.map(inflate, (data for _, data in raw))))
+    list(pool.map(inflate, range(first, last), (data for _, data in raw)))
+    return codes

@@ -109,6 +109,15 @@ class TraceReader:
             raise TraceError(f"{self.path}: /provenance/{name} is missing")
         return schema.text_of(g[name][:])
 
+    def transcript(self) -> str:
+        """What the instruments were told and answered, as JSON lines without the data of blocks; empty without one."""
+        try:
+            return self.text(schema.TRANSCRIPT)
+        except DamageError:
+            raise
+        except TraceError:
+            return ""
+
     @tells_damage
     def blob(self, name: str) -> bytes:
         """Binary data of /provenance; empty when it was never written."""
@@ -203,8 +212,8 @@ class TraceReader:
 
     def capture(self, index: int) -> Capture:
         """The records of one capture as they are stored. Raises TraceError as `data` does."""
-        g, columns = self.file["captures"], self._scales
-        return Capture({role: self._record(g, columns, role, index) for role in ROLES})
+        columns = self._scales
+        return Capture({role: self._record(columns, role, index) for role in ROLES})
 
     def analogue_markers(self) -> AnalogueMarkers | None:
         """How the markers are read where an analogue record stands in their place (imported runs); None: bits."""
@@ -243,7 +252,6 @@ class TraceReader:
 
         Raises TraceError naming the dataset and row when codes cannot be read (a checksum that fails).
         """
-        g = self.file["captures"]
         columns = self._scales
         windows = self.windows or self.analogue_markers()
         for index, row in enumerate(self.captures()):
@@ -255,7 +263,7 @@ class TraceReader:
                     row["batch"],
                     row["repeat"],
                     row["host_s"],
-                    Capture({role: self._record(g, columns, role, index) for role in ROLES}),
+                    Capture({role: self._record(columns, role, index) for role in ROLES}),
                     row["batches"] if row["batches"] >= 0 else None,
                     row["images"] if row["images"] >= 0 else None,
                     row["true_energy_j"],
@@ -265,13 +273,24 @@ class TraceReader:
                     row["device_busy_s"],
                     row["session"],
                     edge_s=row["edge_limit_s"] if row["edge_limit_s"] == row["edge_limit_s"] else None,
+                    run_id=row["run_id"],
+                    method=row["method"],
+                    part=row["part"],
+                    gap_before_s=row["gap_before_s"],
+                    device_s=(row["gate_fall_ns"] - row["gate_rise_ns"]) * 1e-9,
+                    gate_moving_s=row["gate_moving_s"],
                 )
                 yield windows.apply(found) if windows is not None else found
 
-    def _record(self, g: h5py.Group, columns: Mapping[str, Any], role: str, index: int) -> Record:
+    @functools.cached_property
+    def _codes(self) -> dict[str, h5py.Dataset]:
+        """The codes of each role: to find them again for every capture takes as long as to read a short one."""
+        return {role: self.file["captures"][f"{role}_codes"] for role in ROLES}
+
+    def _record(self, columns: Mapping[str, Any], role: str, index: int) -> Record:
         fields = {name: columns[name][index, ROLES.index(role)].item() for name in PREAMBLE}
         try:
-            codes = g[f"{role}_codes"][index, : fields["points"]]
+            codes = self._codes[role][index, : fields["points"]]
         except OSError as error:
             raise TraceError(
                 f"{self.path}: /captures/{role}_codes row {index} is damaged ({error}); the other rows are not affected"

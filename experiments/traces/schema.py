@@ -32,6 +32,9 @@ LONG_TEXT = 1024
 TEXTS = ("plan", "lab_yaml", "instruments", "environment", "summary", "settings", "calibrations")
 """Texts of /provenance."""
 
+TRANSCRIPT = "transcript"
+"""Text of /provenance that grows, of runs with a transcript alone: what the instruments were told and answered."""
+
 BLOBS = ("scope_setup_before", "scope_setup", "scope_screen")
 """Binary data of /provenance: the oscilloscope's learn string as it was found, and as it was used; its screen."""
 
@@ -79,6 +82,10 @@ CAPTURE = {
     "batch": Variable("i4", "", "images in one batch, 0 where nothing ran"),
     "repeat": Variable("i4", "", "number of the repeat, from 0"),
     "run_id": Variable("text64", "", "name of the run that the device was told"),
+    "method": Variable("text16", "", "long, consecutive or steady; empty: one record holds the whole measured loop"),
+    "part": Variable("i4", "", "number of the capture among those of its run, from 0"),
+    "gap_before_s": Variable("f8", "s", "between the end of the part before and the start of this one, by the host"),
+    "gate_moving_s": Variable("f8", "s", "what both moves of the gate took by the device's clock, with their jitter"),
     "batches": Variable("i4", "", "batches that the device logged, -1 where nothing ran"),
     "images": Variable("i4", "", "images that the device logged, -1 where nothing ran"),
     "session": Variable("i4", "", "row of /sessions: which start of the bench, with a zero and a gain of its own"),
@@ -111,14 +118,21 @@ ON_DEMAND = ("ready_facts", "device_facts")
 UNMEASURED = ("rejected", "refused", "out of memory")
 """States in which a cell ends without a result; `reason` says why."""
 
+NOT_NEEDED = "not needed"
+"""State of a repeat that was spared: its network and batch had reached the target."""
+
+ENDED = ("committed", NOT_NEEDED, *UNMEASURED)
+"""States in which a cell ends."""
+
 CELL = {
     "network": Variable("text128"),
     "batch": Variable("i4"),
     "repeat": Variable("i4"),
     "state": Variable(
-        "text16", "", "from planned to fetched; at the end committed, rejected, refused or out of memory"
+        "text16", "", "from planned to fetched; at the end committed, rejected, refused, out of memory or not needed"
     ),
     "reason": Variable("text1024", "", "why a cell has no result"),
+    "flags": Variable("text64", "", "code of why a cell has no result"),
     "capture": Variable("i4", "", "row of its capture, -1 without one"),
     "ended_s": Variable("f8", "s", "bench's monotonic clock when the cell got its last state"),
 }
@@ -162,6 +176,10 @@ class CaptureRow:
     batch: int = 0
     repeat: int = 0
     run_id: str = ""
+    method: str = ""
+    part: int = 0
+    gap_before_s: float = math.nan
+    gate_moving_s: float = math.nan
     batches: int = -1
     images: int = -1
     session: int = 0
@@ -217,6 +235,24 @@ def dimension(group: h5py.Group, name: str, length: int, *, index: bool = True, 
         dataset.make_scale(name)
     else:
         dataset.make_scale(f"This is a netCDF dimension but not a netCDF variable. {length:9d}")
+    return dataset
+
+
+def growing_text(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Make a compressed text that can be added to."""
+    scale = dimension(group, f"{name}_length", 0, index=False)
+    dataset = group.create_dataset(
+        name,
+        shape=(0,),
+        maxshape=(None,),
+        dtype="S1",
+        chunks=(65_536,),
+        compression="gzip",
+        compression_opts=LEVEL,
+        fletcher32=True,
+    )
+    dataset.attrs["_Encoding"] = "utf-8"
+    dataset.dims[0].attach_scale(scale)
     return dataset
 
 

@@ -6,11 +6,12 @@ and flushed last: a row without a state is what was in flight.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,7 @@ class TraceWriter:
         self._codes: dict[str, h5py.Dataset] = {}
         self._levels: dict[int, h5py.Dataset] = {}
         self._pool = ThreadPoolExecutor(2)
+        self._said: Callable[[], str] | None = None
 
     @classmethod
     def create(
@@ -117,6 +119,7 @@ class TraceWriter:
         self._levels = {block: self._file["overview"][overview.name_of(block)] for block in overview.BLOCKS}
         for group, (along, variables) in schema.GROUPS.items():
             names = [along, *variables, *((*PREAMBLE, *CHECKSUM) if group == "captures" else ())]
+            self._add_new(group, along, variables)
             self._columns[group] = {name: _Column(self._file[group][name]) for name in names}
             if group == "cells":
                 continue
@@ -128,6 +131,16 @@ class TraceWriter:
             self._columns[group][along].dataset[:] = np.arange(length)
         self._file.attrs.modify("complete", np.int32(0))
         self._file.flush()
+
+    def _add_new(self, group: str, along: str, variables: Mapping[str, schema.Variable]) -> None:
+        """Give a file of an earlier program the variables that it does not have, with what stands for them."""
+        g = self._file[group]
+        for name, spec in variables.items():
+            if name not in g:
+                length = int(g[along].shape[0])
+                column = _Column(schema.variable(g, along, name, spec, length))
+                for row in range(length):
+                    column.put(row, schema.unwritten(name, spec))
 
     def _lay_out(self, plan: Plan, source: str, points: int) -> None:
         f = self._file
@@ -199,15 +212,24 @@ class TraceWriter:
         values["crc32"] = [zlib.crc32(schema.stored(r, records[r].codes).data) for r in ROLES]
         for name, value in {**values, "capture": index}.items():
             columns[name].append(index, value)
-        ends = np.asarray(row.batch_end_ns, dtype=np.int64)
-        if ends.size:
-            capture_column = np.full(ends.size, index)
-            self._rows("host_log", {"capture": capture_column, "batch_index": np.arange(ends.size), "end_ns": ends})
+        self._log(index, row)
         self._summarise(index, records)
         for dataset, place, job in jobs:
             dataset.id.write_direct_chunk(place, job.result())
         self._file.flush()
         return index
+
+    def amend(self, index: int, row: CaptureRow) -> None:
+        """Write the facts of a capture anew that was added while its run went on, with the run's log; flushed."""
+        self._set("captures", index, {name: getattr(row, name) for name in CAPTURE if hasattr(row, name)})
+        self._log(index, row)
+        self._file.flush()
+
+    def _log(self, index: int, row: CaptureRow) -> None:
+        ends = np.asarray(row.batch_end_ns, dtype=np.int64)
+        if ends.size:
+            capture_column = np.full(ends.size, index)
+            self._rows("host_log", {"capture": capture_column, "batch_index": np.arange(ends.size), "end_ns": ends})
 
     def _require_room(self, n_bytes: int) -> None:
         """Refuse to write what may not fit: HDF5 does not survive a disk that fills while it writes."""
@@ -219,7 +241,7 @@ class TraceWriter:
         if free < n_bytes + RESERVE_BYTES:
             raise TraceError(
                 f"{self.path}: the disk is full ({free // 1024} KiB are free); what was committed is safe. "
-                "Make room and measure the rest into another folder"
+                f"Make room, then go on: python -m experiments.power_sweep --resume {self.path.parent}"
             )
 
     def _compress(self, index: int, records: Mapping[str, Record]) -> list[_ChunkJob]:
@@ -285,18 +307,33 @@ class TraceWriter:
         self._file.flush()
         return number
 
-    def settle(self, index: int, reason: str = "", at_s: float = math.nan) -> None:
-        """Commit a capture, or reject it when a reason is given, at a time of the bench's clock; flushed."""
+    def settle(self, index: int, reason: str = "", at_s: float = math.nan, *, flags: str = "") -> None:
+        """Commit a capture, or reject it when a reason is given, at a time of the bench's clock; flushed.
+
+        `flags` takes the place of the capture's own where it is given: with the code of the rejection.
+        """
         self._set("captures", index, {"settled_s": at_s})
+        self._keep_said()
         if reason:
-            self._set("captures", index, {"reason": reason})
+            self._set("captures", index, {"reason": reason, **({"flags": flags} if flags else {})})
             self._file.flush()
         self._set("captures", index, {"state": "rejected" if reason else "committed"})
         self._file.flush()
 
-    def cell(self, position: int, state: str, reason: str = "", capture: int = -1, *, at_s: float = math.nan) -> None:
+    def cell(
+        self,
+        position: int,
+        state: str,
+        reason: str = "",
+        capture: int = -1,
+        *,
+        at_s: float = math.nan,
+        flags: str = "",
+    ) -> None:
         """Move a cell of the journal to its next state, at a time of the bench's clock; flushed."""
         values: dict[str, Any] = {"reason": reason} if reason else {}
+        if flags:
+            values["flags"] = flags
         if not math.isnan(at_s):
             values["ended_s"] = at_s
         if capture >= 0:
@@ -320,14 +357,42 @@ class TraceWriter:
         g[name][:] = data
         self._file.flush()
 
+    def keep_transcript(self, said: Callable[[], str]) -> None:
+        """Store in /provenance what `said` gives, now and whenever something was settled, and once more at the end.
+
+        `said` gives what has come since it was last asked, in whole lines.
+        """
+        g, name = self._file["provenance"], schema.TRANSCRIPT
+        if name not in g:
+            schema.growing_text(g, name)
+        self._said = said
+        self._keep_said()
+        self._file.flush()
+
+    def _keep_said(self) -> None:
+        raw = self._said().encode("utf-8") if self._said is not None else b""
+        if not raw:
+            return
+        self._require_room(len(raw))
+        g, name = self._file["provenance"], schema.TRANSCRIPT
+        at = int(g[name].shape[0])
+        g[f"{name}_length"].resize((at + len(raw),))
+        g[name].resize((at + len(raw),))
+        g[name][at:] = schema.characters(raw.decode("utf-8"), len(raw))
+
     def complete(self) -> None:
         """Mark the run as whole: every cell has been visited."""
+        self._keep_said()
         self._file.attrs.modify("complete", np.int32(1))
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file; may be called again."""
+        """Close the file; may be called again. A disk that is full by then costs the end of the transcript alone."""
         self._pool.shutdown()
+        if self._file:
+            with contextlib.suppress(TraceError):
+                self._keep_said()
+        self._said = None
         self._file.close()
 
     def __enter__(self) -> TraceWriter:

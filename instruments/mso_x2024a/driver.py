@@ -7,7 +7,7 @@ Sources: PG2000 (commands); how settings are made is in ``configure``, how an ac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -281,7 +281,7 @@ class MsoX2024A:
         force_rest: bool = True,
         trigger_s: float = 5.0,
         fetch_s: float = 30.0,
-    ) -> Iterator[Capture]:
+    ) -> Generator[Capture, None, None]:
         """Give one capture after another, each with an acquisition of its own: for what one record cannot hold.
 
         The first waits for its trigger unless ``force_first``, the others are forced unless ``force_rest`` is False.

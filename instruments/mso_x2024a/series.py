@@ -9,7 +9,7 @@ option SGM was seen to give segments in high resolution and normal mode, not in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
 from instruments import scpi
@@ -41,7 +41,7 @@ def consecutive(
     force: tuple[bool, bool],
     wait_s: float,
     fetch_s: float,
-) -> Iterator[Capture]:
+) -> Generator[Capture, None, None]:
     """Arm, wait, fetch, arm the next, give; see ``MsoX2024A.captures``."""
 
     def start(forced: bool) -> int:

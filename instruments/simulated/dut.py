@@ -132,6 +132,11 @@ class SimulatedBoard:
         self._out.clear()
         return out
 
+    @property
+    def at_work(self) -> bool:
+        """Whether its lines will still move."""
+        return bool(self._edges)
+
     def take_edges(self) -> Sequence[tuple[int, int]]:
         """Edges up to now since the last call: (ns, line states)."""
         now_ns, taken = int(self._now_s * 1e9), []

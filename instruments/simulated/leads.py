@@ -19,12 +19,13 @@ from instruments.simulated.interfaces import Floats, SupplyReading, Surroundings
 
 @dataclass(frozen=True)
 class _Wire:
-    """A marker line's way: from the input that lab.yaml names to the one that it ends on."""
+    """A marker line's way: from the input that lab.yaml names to the one that it ends on, `late_s` later."""
 
     planned: int
     input: int
     inverted: bool
     dead: bool
+    late_s: float
 
 
 class Leads:
@@ -44,7 +45,8 @@ class Leads:
             faults = self._of(lead)
             kinds = {fault.kind for fault in faults}
             ends = [fault.to for fault in faults if fault.kind == "moved"]
-            wires.append(_Wire(planned, ends[-1] if ends else planned, "inverted" in kinds, "dead" in kinds))
+            late_s = sum(fault.delay_s for fault in faults if fault.kind == "shifted")
+            wires.append(_Wire(planned, ends[-1] if ends else planned, "inverted" in kinds, "dead" in kinds, late_s))
         return wires
 
     def digital(self, t_s: Floats) -> NDArray[np.uint8]:
@@ -55,7 +57,8 @@ class Leads:
         seen = np.zeros_like(bits)
         for wire in self._wires():
             if not wire.dead:
-                seen |= (((bits >> wire.planned) & 1) ^ int(wire.inverted)).astype(np.uint8) << wire.input
+                own = self._world.digital(t_s - wire.late_s) if wire.late_s else bits
+                seen |= (((own >> wire.planned) & 1) ^ int(wire.inverted)).astype(np.uint8) << wire.input
         return seen
 
     def digital_edges(self, bit: int, after_s: float, until_s: float) -> list[tuple[float, int]]:
@@ -63,10 +66,10 @@ class Leads:
         if not self._of("gate") and not self._of("batch"):
             return self._world.digital_edges(bit, after_s, until_s)
         times = sorted(
-            t
+            t + wire.late_s
             for wire in self._wires()
             if wire.input == bit and not wire.dead
-            for t, _ in self._world.digital_edges(wire.planned, after_s, until_s)
+            for t, _ in self._world.digital_edges(wire.planned, after_s - wire.late_s, until_s - wire.late_s)
         )
         if not times:
             return []

@@ -48,6 +48,8 @@ class TransferQuirks:
     """None: there is no answer at all."""
     bytes_per_s: float | None = None
     """Speed of a transfer, during which the interface is blocked; None: at once."""
+    takes_time: Callable[[], bool] = lambda: True
+    """Whether a transfer takes that time now: in virtual time only while something goes on meanwhile."""
 
 
 class WaveformCommands:
@@ -226,7 +228,7 @@ class WaveformCommands:
         codes = self._scope.synthesiser.codes(record, wave.source, every, count)
         pod = wave.source.startswith("POD")
         payload = self._encode_pod(codes) if pod else self._encode(codes, record)
-        if self._quirks.bytes_per_s:
+        if self._quirks.bytes_per_s and self._quirks.takes_time():
             until_s = self._scope.now_s + len(payload) / self._quirks.bytes_per_s
             while self._scope.now_s < until_s:
                 yield until_s

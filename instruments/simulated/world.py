@@ -256,11 +256,18 @@ class World:
             return np.asarray(seen / self.wiring.voltage.probe_ratio)
         turns = -self.probe.turns if self.probe.reversed else self.probe.turns
         jaw_a = amps * (turns * self.probe_gain)
+        if self.facts.probe_gain_change:
+            jaw_a *= 1.0 + self.probe_gain_change_at(t_s)
         jaw_a += self._slow_offset_at(t_s)
         jaw_a = jaw_a + white(self._seed, channel, t_s, self.facts.probe_noise_a, aperture_s)
         rng = np.random.default_rng([self._seed, channel, abs(int(t_s[0] * 1e9))])
         jaw_a = jaw_a + slow(rng, t_s, self.facts.probe_slow_noise_a, self.facts.probe_slow_noise_s)
         return np.asarray(jaw_a * self.probe.range_v_per_a)
+
+    def probe_gain_change_at(self, t_s: Floats) -> Floats:
+        """How far the clamp's gain has moved, relative to `probe_gain`."""
+        since_s, change = zip(*self.facts.probe_gain_change, strict=True)
+        return np.asarray(np.interp(t_s - self._start_s, since_s, change))
 
     def probe_offset_at(self, t_s: Floats) -> Floats:
         """The clamp's offset in amperes through the jaw: constant, drift and slow wander."""

@@ -255,3 +255,9 @@ def test_progress_is_told_while_it_works(folders: Path, monkeypatch: pytest.Monk
     )
     assert (counted.images, counted.top1) == (19, 3)
     assert notes == ["10 of 19 images, top-1 30.00 % so far", "19 of 19 images, top-1 15.79 % so far"]
+
+
+def test_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        accuracy.main(["--help"])
+    assert "exit codes: 0 good, 1 some files could not be read" in " ".join(capsys.readouterr().out.split())

@@ -58,6 +58,7 @@ def leaves():
 number = 3
 listed = lambda: [1, 2]
 untaught = lambda: make
+counted = lambda: 3
 """
 
 
@@ -169,19 +170,20 @@ def test_a_network_of_ours_on_another_input(dut: Dut) -> None:
         ("own:mak@3x8x8", "unknown_network", "own has no mak; did you mean make?"),
         ("nowhere:make", "unknown_network", "No module named 'nowhere' (looked in the agent's folder /"),
         ("bad_import:make", "unknown_network", "No module named 'no_such_thing'"),
-        ("own:number", "bad_request", "own:number is of type int: name a function that makes a network"),
-        ("own:listed", "bad_request", "own:listed makes a list, not a torch.nn.Module"),
-        ("own:untaught", "bad_request", "own:untaught makes a function, not a torch.nn.Module"),
-        ("own:broken", "failed", "own:broken cannot be made: ValueError: no luck today"),
-        ("own:leaves", "failed", "own:leaves cannot be made: SystemExit: 3"),
-        ("own:infinite@4", "failed", "own:infinite@4 gives numbers that are not finite"),
+        ("own:number", "bad_request", "at batch 2: it is of type int: name a function that makes a network"),
+        ("own:listed", "bad_request", "it makes a list, not a torch.nn.Module"),
+        ("own:counted", "bad_request", "it makes an int, not a torch.nn.Module"),
+        ("own:untaught", "bad_request", "it makes a function, not a torch.nn.Module"),
+        ("own:broken", "failed", "'own:broken' at batch 2: it cannot be made: ValueError: no luck today"),
+        ("own:leaves", "failed", "it cannot be made: SystemExit: 3"),
+        ("own:infinite@4", "failed", "it gives numbers that are not finite"),
         ("own:make@3x9x9", "failed", "does not run on an input of 1x3x9x9: mat1 and mat2 shapes"),
         ("own:make", "failed", "(its input's size is written after it, as @3x32x32)"),
         ("net.pt", "failed", "does not run on an input of 1x3x224x224: RuntimeError: mat1 and mat2 shapes"),
-        ("nothing.pt", "bad_request", "nothing.pt cannot be read on the device: No such file"),
-        ("junk.pt", "bad_request", "junk.pt is no TorchScript file"),
-        ("pickled.pt", "bad_request", "pickled.pt is no TorchScript file"),
-        ("junk.pt2", "bad_request", "junk.pt2 is no file of torch.export.save"),
+        ("nothing.pt", "bad_request", "it cannot be read on the device: No such file"),
+        ("junk.pt", "bad_request", "it is no TorchScript file"),
+        ("pickled.pt", "bad_request", "it is no TorchScript file"),
+        ("junk.pt2", "bad_request", "it is no file of torch.export.save"),
         ("LeNet", "unknown_network", "unknown network 'LeNet'"),
         ("a/b", "unknown_network", "is none of: a network's name"),
     ],
@@ -190,6 +192,13 @@ def test_what_is_no_network_is_refused_in_a_line(dut: Dut, network: str, code: s
     found, text = refused(dut, network)
     assert found == code
     assert said in text
+    assert text.count(f"{network} ") == text.count(f"{network}: ") == 0  # named once, where it is quoted
+
+
+def test_what_a_factorys_file_imports_is_not_proposed(dut: Dut) -> None:
+    _, text = refused(dut, "own:torc@3x8x8")
+    assert "own has no torc" in text
+    assert "did you mean" not in text
 
 
 # ------------------------------------------------------------------------------------------------ weights
@@ -225,7 +234,7 @@ def test_a_changed_file_is_loaded_again(dut: Dut, folder: Path) -> None:
         ("own:make@3x8x8", "none.pth", "none.pth cannot be read on the device: No such file"),
         ("own:make@3x8x8", "torchvision", "torchvision has no weights for own:make"),
         ("AlexNet", "torchvision", "torchvision has no weights for AlexNet"),
-        ("net.pt@3x8x8", "own.pth", "net.pt@3x8x8 holds its own weights"),
+        ("net.pt@3x8x8", "own.pth", "it holds its own weights"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_in_a_line(dut: Dut, network: str, weights: str, said: str) -> None:
@@ -314,12 +323,12 @@ def test_an_onnx_file(dut: Dut, onnx: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ("two.onnx", "two.onnx was exported for batches of 2, not 3"),
-        ("free.onnx@3x9x9", "free.onnx@3x9x9 does not run on an input of 3x3x9x9"),
+        ("two.onnx", "it was exported for batches of 2, not 3"),
+        ("free.onnx@3x9x9", "it does not run on an input of 3x3x9x9"),
         ("infinite.onnx", "not finite"),
         ("pair.onnx", "takes 2 inputs (images, mask), not one"),
-        ("junk.onnx", "junk.onnx cannot be loaded by onnxruntime"),
-        ("nothing.onnx", "nothing.onnx cannot be read on the device"),
+        ("junk.onnx", "it cannot be loaded by onnxruntime"),
+        ("nothing.onnx", "it cannot be read on the device"),
     ],
 )
 def test_an_onnx_file_that_cannot_be_run(dut: Dut, onnx: Path, network: str, said: str) -> None:

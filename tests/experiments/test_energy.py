@@ -11,7 +11,6 @@ import pytest
 from calibration import in_situ
 from calibration.budget import Budget
 from calibration.model import Calibration, Delay
-from experiments.code_sums import code_sums
 from experiments.components import rounding_limit
 from experiments.energy import (
     QUANTITIES,
@@ -285,26 +284,6 @@ def test_noise_spreads_the_codes_as_far_as_is_claimed(sigma: float) -> None:
         assert error <= rounding_limit(step, ripple) * 1.1 + noise
     assert rounding_limit(step, 3 * step) < 1e-6 * step
     assert rounding_limit(step, 0.0) == step / 2
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_sums_of_codes_are_exact_for_any_block_and_any_cut(dtype: type) -> None:
-    rng, top = np.random.default_rng(9), np.iinfo(dtype).max
-    for n in (1, 7, 65_536, 200_001):
-        i, v = (rng.integers(0, top, n, dtype=dtype, endpoint=True) for _ in range(2))
-        whole = code_sums(i, v)
-        exact = (int(i.sum(dtype=object)), int(v.sum(dtype=object)), int(np.dot(i.astype(object), v.astype(object))))
-        assert (whole.sum_i, whole.sum_v, whole.sum_vi) == exact
-        assert (whole.lowest_i, whole.highest_v) == (int(i.min()), int(v.max()))
-        for block in (1, 1000, 65_536) if n < 1000 else (999, 65_536):
-            assert code_sums(i, v, block) == whole
-        cut = int(rng.integers(1, n)) if n > 1 else 0
-        if cut:
-            assert code_sums(i[:cut], v[:cut]) + code_sums(i[cut:], v[cut:]) == whole
-    full = np.full(65_536, top, dtype=dtype)
-    assert code_sums(full, full).sum_vi == 65_536 * int(top) ** 2
-    with pytest.raises(ValueError, match="block holds"):
-        code_sums(full, full, 65_537)
 
 
 def test_scatter_that_noise_explains_is_not_counted_twice() -> None:

@@ -20,6 +20,7 @@ from experiments.traces.imports.codes import MIDDLE, STEPS, grid_of
 from instruments import markers
 from tests import foreign_files as foreign
 from tests.sweeps import rows
+from tests.trace_files import write_run
 
 RUNS = 2
 
@@ -373,3 +374,38 @@ def test_other_readings_lose_half_a_step_of_sixteen_bits_at_most(seed: int, spre
     limit = max(grid.increment / 2, 1e-12 * abs(middle))
     assert np.abs(back - values).max() <= 1.01 * limit
     assert grid.exact or grid.increment == pytest.approx(np.ptp(values) / STEPS)
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_our_own_export_is_imported_as_it_is(tmp_path: Path, calibrated: bool) -> None:
+    """No column is named, nothing is said of what ran: the file tells it, zeros included."""
+    first, table = write_run(tmp_path / "run.h5"), tmp_path / "run.csv"
+    export = ["export", str(first), "--out", str(table), "--mean-of", "8"]
+    assert main([*export, *(["--calibrated"] if calibrated else [])]) == 0
+    trace = imported(tmp_path, table)
+    with TraceReader(trace) as reader:
+        assert [row["kind"] for row in reader.captures()] == ["zero", "cell", "cell"]
+        assert {(c["network"], c["batch"], c["state"]) for c in reader.cells()} == {("net", 4, "committed")}
+        assert [row["images"] for row in reader.captures()][1:] == [80, 80]
+    for source, out in ((first, "a"), (trace, "b")):
+        assert replay([str(source), "--out", str(tmp_path / out), "--results-only"]) in (0, 1)
+    (before,), (after,) = (rows(tmp_path / name / "results.csv") for name in "ab")
+    # Raw readings have no gain of their own in the table: within the makers' limits they agree all the same.
+    closely = 1e-3 if calibrated else 0.03
+    for name in ("time_per_image_s", "power_w", "energy_per_image_j"):
+        assert float(after[name]) == pytest.approx(
+            float(before[name]), rel=closely if name != "time_per_image_s" else 1e-3
+        )
+
+
+def test_an_export_that_was_edited_is_named_by_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "run.csv"
+    assert main(["export", str(write_run(tmp_path / "run.h5")), "--out", str(table), "--stop", "0.001"]) == 0
+    lines = table.read_text().splitlines()
+    cells = lines[5].split(",")
+    table.write_text("\n".join([*lines[:5], ",".join([*cells[:9], "2", cells[10]]), *lines[6:]]))
+    imported(tmp_path, table, code=3)
+    assert f"{table}:6: the gate is 2" in capsys.readouterr().err
+    table.write_text("\n".join([lines[0] + ",more", *(f"{line},0" for line in lines[1:])]))
+    imported(tmp_path, table, code=3)
+    assert f"{table}:1: is not the header of an export" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_the_columns_stand(sweep: tuple[Path, subprocess.CompletedProcess[str]])
         "energy_per_image_j_u,net_energy_per_image_j_u,coverage_probability,"
         "device_time_per_image_s,device_time_difference_s,batch_p50_s,batch_p95_s,batch_p99_s,batch_cv,"
         "peak_memory_bytes,peak_memory_kind,parameters,macs,operations,operations_per_s,top1,top1_source,"
-        "device,dtype,mode,outcome,flags,true_energy_per_image_j"
+        "device,dtype,mode,outcome,flags,peak_power_w,crest_factor,steady_from_s,settling_s,true_energy_per_image_j"
     )
     assert header == ",".join((*COLUMNS, TRUTH_COLUMN))
     table = rows(out / "results.csv")
@@ -143,8 +143,8 @@ def test_the_report_needs_no_network(sweep: tuple[Path, subprocess.CompletedProc
     out, _ = sweep
     text = (out / "report.html").read_text()
     assert "simulated" in text
-    assert not re.search(r"(src|href)=(?!'data:)", text)
-    assert "http" not in re.sub(r"data:[^']*", "", text)
+    assert not re.search(r"<[^>]*\s(src|href)=(?!'data:|'#)", text)
+    assert "default-src 'none'" in text
 
 
 def test_the_trace_holds_what_is_needed(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

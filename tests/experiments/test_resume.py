@@ -76,8 +76,10 @@ def test_a_killed_sweep_goes_on_to_the_same_result(
     assert found.sound, found.problems
     assert len(found.in_flight) <= 1
     with sweep("--resume", str(out)) as process:
-        _, said = process.communicate()
+        told, said = process.communicate()
     assert process.returncode == 0, said
+    assert not re.search(r": measured$", said, re.M)  # every cell with its numbers
+    assert "not compared" not in told + said  # a session that ended before its comparison measured no cell
     assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
     with TraceReader(out / "trace.h5") as reader:
         assert reader.complete

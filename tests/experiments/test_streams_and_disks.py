@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from experiments.replay import main as replay_main
 from experiments.traces import TraceReader
+from experiments.traces.__main__ import main as traces_main
 from tests.sweeps import QUICK as QUICK_PLAN
 from tests.sweeps import ROOT, lab_file, output_is_on, rows, run, served_bench
 
@@ -67,6 +71,80 @@ def test_a_disk_that_fills_costs_only_what_does_not_fit(tmp_path: Path, kilobyte
     assert "Traceback" not in done.stderr
     with TraceReader(out / "trace.h5") as reader:
         assert sum(c["state"] == "committed" for c in reader.captures()) >= done.stderr.count("mJ/image")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 80 MiB; skipped where none may be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_somebody_else_fills_stops_the_sweep_which_goes_on_later(small_disk: Path, tmp_path: Path) -> None:
+    out, filler = small_disk / "run", small_disk / "filler"
+    lab = str(ROOT / "docs/benches/simulated-tx1.yaml")
+    plan = ["--networks", "AlexNet", "--batches", "1,2", "--repeats", "3", "--out", str(out)]
+    command = [sys.executable, "-m", "experiments.power_sweep", "--lab", lab, *plan]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stderr is not None
+        said = ""
+        for line in sweep.stderr:
+            said += line
+            if line.startswith("[1/6]"):
+                free = shutil.disk_usage(small_disk).free
+                filler.write_bytes(b"\0" * (free - (1 << 20)))
+        sweep.wait()
+    assert sweep.returncode == 3, said
+    assert "the disk is full" in said
+    assert f"--resume {out}" in said
+    assert "Traceback" not in said
+    with TraceReader(out / "trace.h5") as reader:
+        committed = [row["cell"] for row in reader.captures() if row["state"] == "committed" and row["kind"] == "cell"]
+    assert 1 <= len(committed) < 6
+    filler.unlink()
+    done = run("experiments.power_sweep", "--resume", out)
+    assert done.returncode == 0, done.stderr
+    assert rows(out / "results.csv")[0]["repeats"] == rows(out / "results.csv")[1]["repeats"] == "3"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_an_instrument_is_opened(tmp_path: Path) -> None:
+    folder, transcript = tmp_path / "folder", tmp_path / "said.jsonl"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.access(folder, os.W_OK):  # nothing keeps root from writing there
+        folder = Path("/proc")
+    out = folder / "run"
+    done = run("experiments.power_sweep", *QUICK, "--out", out, "--transcript", transcript)
+    assert done.returncode == 3
+    assert f"{out}: cannot be written" in done.stderr
+    assert "--out" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not transcript.exists()
+
+
+@pytest.mark.parametrize("program", ["traces check", "traces info", "replay"])
+@pytest.mark.parametrize(
+    ("attribute", "expected"), [(99, "has trace schema 99.*upgrade joulebench"), (None, "not a joulebench trace")]
+)
+def test_a_newer_and_a_foreign_file_are_named(
+    tmp_path: Path, program: str, attribute: int | None, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "their.h5"
+    with h5py.File(path, "w") as f:
+        f["data"] = np.arange(10)
+        if attribute is not None:
+            f.attrs["joulebench_schema"] = attribute
+    main = {"traces": traces_main, "replay": replay_main}[program.split()[0]]
+    out = ["--out", str(tmp_path / "x")] if program == "replay" else []
+    assert main([*program.split()[1:], str(path), *out]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(rf"error: {re.escape(str(path))}: .*{expected}.*\n", told.err)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_rejection_is_told_even_when_quiet(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_whatever_bits_are_flipped_nothing_false_is_saved(whole: Path, tmp_path:
 
 
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.8, 0.95, 0.9999])
-def test_a_truncated_file_gives_back_what_is_left(whole: Path, tmp_path: Path, share: float) -> None:
+def test_a_truncated_file_gives_back_what_is_left(
+    whole: Path, tmp_path: Path, share: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, out = tmp_path / "t.h5", tmp_path / "new.h5"
     shutil.copy(whole, path)
     os.truncate(path, int(path.stat().st_size * share))
@@ -107,6 +109,8 @@ def test_a_truncated_file_gives_back_what_is_left(whole: Path, tmp_path: Path, s
     found = check(path)
     assert found.missing_bytes > 0
     assert any("cut off" in str(p) for p in found.problems)
+    assert main(["check", str(path)]) == 1
+    assert "DAMAGED; the sweep" in capsys.readouterr().out
     saved, _ = recover(path, out)
     good = codes_of(whole)
     assert saved == len(found.good) >= int(3.9 * share) - 1

@@ -114,6 +114,31 @@ def test_xarray_opens_it_with_named_dimensions_and_units(tmp_path: Path, bench: 
 
 
 @pytest.mark.skipif(shutil.which("h5dump") is None, reason="needs Debian's hdf5-tools")
+def test_types_and_filters_are_such_as_every_library_has(tmp_path: Path, bench: Bench) -> None:
+    """Numbers, single characters, gzip and checksums: what MATLAB, Julia and netCDF read as they come."""
+    path = tmp_path / "t.h5"
+    write(path, bench)
+    with TraceWriter.resume(path) as writer:
+        said = iter(['{"transcript":1}\n'])
+        writer.keep_transcript(lambda: next(said, ""))
+    seen = []
+
+    def look(name: str, thing: h5py.Dataset | h5py.Group) -> None:
+        if not isinstance(thing, h5py.Dataset):
+            return
+        seen.append(name)
+        assert thing.dtype.kind in "iuf" or thing.dtype == "S1", name
+        assert thing.dtype.itemsize in (1, 2, 4, 8), name
+        filters = thing.id.get_create_plist()
+        known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+        assert {filters.get_filter(k)[0] for k in range(filters.get_nfilters())} <= known, name
+
+    with h5py.File(path) as f:
+        f.visititems(look)
+    assert "provenance/transcript" in seen
+    assert len(seen) > 60
+
+
 def test_h5dump_reads_it(tmp_path: Path, bench: Bench) -> None:
     write(tmp_path / "t.h5", bench)
     done = subprocess.run(["h5dump", "-H", tmp_path / "t.h5"], capture_output=True, text=True, check=True)

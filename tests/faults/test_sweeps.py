@@ -30,21 +30,28 @@ class Case:
     code: int
     said: str
     faults: str = ""
+    flag: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = {
     "the supply in constant current": Case(
-        1, r"the supply .* raise current_limit_a", changes={"supply": {"current_limit_a": 0.4}}
+        1, r"the supply .* raise current_limit_a", flag="supply-limited", changes={"supply": {"current_limit_a": 0.4}}
     ),
     "an over-voltage trip": Case(
         1,
         r"the supply tripped during the run \(over-voltage protection at 21 V\): find the cause",
         'supply: [{kind: panel, matching: EVEN, skip: 2, commands: "VOLT:PROT 9"}]',
+        "supply-limited",
     ),
-    "clipped": Case(1, "samples of the current are clipped", changes={"wiring": {"current": {"high_a": 0.4}}}),
+    "clipped": Case(
+        1, "samples of the current are clipped", flag="clipped", changes={"wiring": {"current": {"high_a": 0.4}}}
+    ),
     "a trigger that never comes": Case(
-        1, "the gate line never rose although the device ran", "markers: [{kind: lose, line: gate, times: 0}]"
+        1,
+        "the gate line never rose although the device ran",
+        "markers: [{kind: lose, line: gate, times: 0}]",
+        "markers-missing",
     ),
     "a bouncing gate": Case(
         1,
@@ -52,9 +59,9 @@ CASES = {
         "seed: 3\nmarkers: [{kind: bounce, line: gate, skip: 2, times: 0}]",
     ),
     "batch edges that are not seen": Case(
-        1, r"batch edges", "markers: [{kind: lose, line: batch, skip: 200, times: 0}]"
+        1, r"batch edges", "markers: [{kind: lose, line: batch, skip: 200, times: 0}]", "markers-missing"
     ),
-    "holes": Case(3, "samples of the current are holes", "scope: [{kind: holes, share: 0.01}]"),
+    "holes": Case(3, "samples of the current are holes", "scope: [{kind: holes, share: 0.01}]", "no-zero"),
     "the scope's connection reset in a block": Case(
         0,
         "tried again, since scope .*the link is broken",
@@ -119,13 +126,17 @@ def test_a_sweep_at_a_bench_with_a_fault(outcomes: dict[str, Future[Outcome]], n
         captures = reader.captures()
         data = list(reader.data())
     assert captures[0]["kind"] == "zero"
+    (row,) = rows(outcome.out / "results.csv")
+    assert not case.flag or row["flags"].split() == [case.flag]
     if case.code == 3:
+        assert captures[0]["flags"] == "holes"
         assert cell["state"] == "planned"
         assert re.search(case.said, captures[0]["reason"])
         return
     assert cell["state"] == ("committed" if case.code == 0 else "rejected")
+    assert not case.flag or cell["flags"] == case.flag
     assert re.search(case.said, cell["reason"]) or case.code == 0
-    assert rows(outcome.out / "results.csv")[0]["repeats"] == ("1" if case.code == 0 else "0")
+    assert row["repeats"] == ("1" if case.code == 0 else "0")
     assert all(d.capture.points > 0 for d in data)
 
 

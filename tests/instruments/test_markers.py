@@ -61,3 +61,100 @@ def test_each_kind_of_misfit_has_its_reason() -> None:
         decoded = markers.decode(bits, GATE, BATCH)
         assert decoded.window is None
         assert expected in "; ".join(decoded.problems)
+
+
+N = 4000
+CLOSE = max(markers.LEAST_CLOSE, round(markers.CLOSE_SHARE * N))
+
+
+@st.composite
+def runs(draw_from: st.DrawFn) -> tuple[int, int, list[int]]:
+    """Rise, fall and batch ends of a run in a record of N samples, everything well apart from everything."""
+    rise = draw_from(st.integers(200, 600))
+    batch = draw_from(st.integers(60, 300))
+    ends = [rise + batch * (k + 1) for k in range(draw_from(st.integers(2, 9)))]
+    return rise, ends[-1] + draw_from(st.integers(0, 3)), ends
+
+
+def flipped(bits: np.ndarray, line: int, *spots: int) -> np.ndarray:
+    """The line upside down from each spot on."""
+    bits = bits.copy()
+    for spot in spots:
+        bits[spot:] ^= np.uint8(1 << line)
+    return bits
+
+
+def only_kind(bits: np.ndarray) -> set[str]:
+    decoded = markers.decode(bits, GATE, BATCH)
+    assert decoded.window is None
+    return {problem.kind for problem in decoded.problems}
+
+
+@given(runs(), st.integers(1, CLOSE), st.data())
+def test_a_pulse_on_the_gate_that_no_run_makes_is_a_glitch(
+    run: tuple[int, int, list[int]], length: int, data: st.DataObject
+) -> None:
+    rise, fall, ends = run
+    far = st.integers(20, N - 20 - length).filter(lambda at: min(abs(at - rise), abs(at - fall)) > 2 * CLOSE + length)
+    at = data.draw(far)
+    assert only_kind(flipped(draw(N, rise, fall, ends), GATE, at, at + length)) == {"glitch"}
+
+
+@given(runs(), st.integers(1, CLOSE), st.integers(1, CLOSE), st.booleans())
+def test_an_edge_of_the_gate_that_comes_again_is_a_bounce(
+    run: tuple[int, int, list[int]], after: int, length: int, at_rise: bool
+) -> None:
+    rise, fall, ends = run
+    at = (rise if at_rise else fall) + after
+    assert only_kind(flipped(draw(N, rise, fall, ends), GATE, at, at + length)) == {"bounce"}
+
+
+@given(runs(), st.integers(CLOSE + 1, 200))
+def test_a_gate_that_rises_again_is_a_second_run(run: tuple[int, int, list[int]], length: int) -> None:
+    rise, fall, ends = run
+    at = fall + 3 * CLOSE
+    assert only_kind(flipped(draw(N, rise, fall, ends), GATE, at, at + length)) == {"extra"}
+
+
+@given(runs(), st.booleans())
+def test_a_record_that_begins_or_ends_within_the_run_cuts_its_window(
+    run: tuple[int, int, list[int]], at_start: bool
+) -> None:
+    rise, fall, ends = run
+    middle = (rise + fall) // 2
+    bits = draw(N, rise, fall, ends)
+    assert only_kind(bits[middle:] if at_start else bits[:middle]) == {"cut"}
+
+
+@given(runs(), st.data())
+def test_edges_of_the_batch_line_are_missing_extra_or_bounce(
+    run: tuple[int, int, list[int]], data: st.DataObject
+) -> None:
+    rise, fall, ends = run
+    spot = data.draw(st.sampled_from(ends[:-1]))
+    batch = ends[1] - ends[0]
+
+    def kind(*now: int) -> str:
+        decoded = markers.decode(draw(N, rise, fall, sorted(now)), GATE, BATCH)
+        assert decoded.window is not None
+        problem = markers.check_against_log(decoded.window, len(ends))
+        assert problem is not None
+        assert str(len(ends)) in problem
+        assert problem.code == f"markers-{problem.kind}"
+        return problem.kind
+
+    assert kind(*(end for end in ends if end != spot)) == "missing"
+    assert kind(*ends, spot + batch // 2) == "extra"
+    close = data.draw(st.integers(1, batch // 12))
+    assert kind(*ends, spot + close, spot + 2 * close) == "bounce"
+    far = data.draw(st.integers(batch // 3, batch // 2))
+    assert kind(*ends, spot + far, spot + far + close) == "glitch"
+
+
+@given(runs())
+def test_lines_in_each_others_place_are_seen_to_be(run: tuple[int, int, list[int]]) -> None:
+    rise, fall, ends = run
+    bits = draw(N, rise, fall, ends)
+    assert markers.swapped(bits, BATCH, GATE, len(ends))
+    assert not markers.swapped(bits, GATE, BATCH, len(ends))
+    assert not markers.swapped(bits, BATCH, GATE, len(ends) + 1)

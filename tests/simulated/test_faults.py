@@ -309,6 +309,7 @@ TIMES = np.array([0.5, 1.5, 2.5])
             {0: [(2.0, 1)], 1: [(1.0, 1)]},
         ),
         ("{kind: moved, lead: gate, to: 1}", [0, 2, 2], {0: [], 1: [(1.0, 1)]}),
+        ("{kind: shifted, lead: gate, delay_s: 1.25}", [0, 0, 3], {0: [(2.25, 1)], 1: [(2.0, 1)]}),
     ],
 )
 def test_lines_as_they_are_wired(leads: Leads, text: str, levels: list[int], edges: dict[int, Any]) -> None:

@@ -39,6 +39,14 @@ class Counts:
             raise ConfigError(f"{place}: network is {network!r}, a name was expected")
         return Counts(network, *(given.get(name, getattr(self, name)) for name in NUMBERS))
 
+    def beside(self, ran: Mapping[str, Any]) -> Counts:
+        """Itself where something is told, else what the recording says of itself."""
+        if not ran:
+            return self
+        network = str(ran["network"]) if self.network == NETWORK else self.network
+        told = self.batch is not None or None not in (self.images, self.batches)
+        return Counts(network, self.images, self.batches, self.batch if told else int(ran["batch"]))
+
 
 @dataclass(frozen=True)
 class Wanted:

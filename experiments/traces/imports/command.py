@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from experiments.traces.imports.asked import Wanted
     from experiments.traces.imports.roles import Choice
 
-FORMATS = ("auto", "scope-csv", "scope-bin", "scope-h5", "jls", "powersensor", "csv")
+FORMATS = ("auto", "scope-csv", "scope-bin", "scope-h5", "jls", "powersensor", "joulebench-csv", "csv")
 TEXT = "make a trace file of recordings of other instruments and programs"
 
 
@@ -61,13 +61,15 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def run_import(args: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
+    from experiments.traces import TraceReader
     from experiments.traces.imports.writing import import_files
     from instruments import lab as lab_yaml
 
     text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(text, str(args.lab))
     count = import_files(args.recordings, args.out, lab, text, _wanted(args), args.zero, say)
-    without = "" if args.zero else " --calibration REC"
+    with TraceReader(args.out) as reader:
+        without = "" if any(row["kind"] == "zero" for row in reader.captures()) else " --calibration REC"
     say(f"{args.out}: {count} captures; python -m experiments.replay {args.out}{without} computes the results")
     return 0
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from experiments.traces.imports import joulescope, plain_csv, powersensor, scope_bin, scope_csv, scope_h5
+from experiments.traces.imports import joulescope, own_csv, plain_csv, powersensor, scope_bin, scope_csv, scope_h5
 from experiments.traces.imports.recording import Recording
 from experiments.traces.imports.roles import Choice, default_columns
 from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
 
-FORMATS = tuple(m.FORMAT for m in (scope_csv, scope_bin, scope_h5, joulescope, powersensor, plain_csv))
+FORMATS = tuple(m.FORMAT for m in (scope_csv, scope_bin, scope_h5, joulescope, powersensor, own_csv, plain_csv))
 
 _READERS: dict[str, Callable[[Path], Iterator[Recording]]] = {
     scope_csv.FORMAT: scope_csv.read,
@@ -19,12 +19,14 @@ _READERS: dict[str, Callable[[Path], Iterator[Recording]]] = {
     scope_h5.FORMAT: scope_h5.read,
     joulescope.FORMAT: joulescope.read,
     powersensor.FORMAT: powersensor.read,
+    own_csv.FORMAT: own_csv.read,
 }
 _BEGINNINGS: dict[str, Callable[[bytes], bool]] = {
     scope_csv.FORMAT: scope_csv.looks_like,
     scope_bin.FORMAT: scope_bin.looks_like,
     joulescope.FORMAT: joulescope.looks_like,
     powersensor.FORMAT: powersensor.looks_like,
+    own_csv.FORMAT: own_csv.looks_like,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ class Recording:
 
     `lines` are levels 0 and 1 of digital inputs; `marks` are letters that a program put beside samples; `facts` go
     into the trace as they are. `left_out` says why a channel that is in the file is not here, `where` names the place
-    of a sample in the file.
+    of a sample in the file. A `kind` of "zero" has neither current nor voltage; `ran` is what the file itself says of
+    network and batch.
     """
 
     path: Path
@@ -59,6 +61,8 @@ class Recording:
     marks: Sequence[tuple[int, str]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "cell"
+    ran: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def points(self) -> int:
@@ -82,7 +86,7 @@ class Recording:
             if len(bad):
                 raise TraceError(
                     f"{self.where(int(bad[0]))}: {name} has no value there ({series.values[bad[0]]}; {len(bad)} such "
-                    "samples in all): a recording with holes is not imported; cut it to a whole stretch"
+                    "samples in all; not-a-number): a recording with holes is not imported; cut it to a whole stretch"
                 )
         for name, line in self.lines.items():
             if len(line) != self.points:

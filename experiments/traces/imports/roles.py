@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.traces.imports import joulescope, plain_csv, powersensor, scope_bin, scope_csv, scope_h5
+from experiments.traces.imports import joulescope, own_csv, plain_csv, powersensor, scope_bin, scope_csv, scope_h5
 from experiments.traces.imports.codes import MIDDLE, Grid, grid_of
 from experiments.traces.imports.recording import Recording, Series
 from experiments.windows import AnalogueMarkers, Bits
@@ -68,6 +68,7 @@ def default_columns(format: str, lab: Lab) -> dict[str, str]:
         scope_h5.FORMAT: {"current": str(wiring.current.channel), "voltage": str(wiring.voltage.channel), **lines},
         joulescope.FORMAT: {"current": "current", "voltage": "voltage", "gate": "gpi[0]", "batch": "gpi[1]"},
         powersensor.FORMAT: {"current": "current0", "voltage": "voltage0"},
+        own_csv.FORMAT: {"current": "current", "voltage": "voltage", "gate": "gate", "batch": "batch line"},
         plain_csv.FORMAT: {"time": "time", "current": "current", "voltage": "voltage"},
     }[format]
 

@@ -52,6 +52,7 @@ def runs_of(picked: Picked, wanted: Wanted, lab: Lab, say: Callable[[str], None]
     """
     recording = picked.recording
     counts = wanted.counts.but(wanted.of_files.get(recording.path.name, {}), str(recording.path))
+    counts = counts.beside(recording.ran)
     flag, spans = _windows(picked, wanted, lab, counts)
     lines = picked.lines
     if lines is None or flag:

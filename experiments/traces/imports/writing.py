@@ -59,9 +59,13 @@ def import_files(
     if unused:
         raise ConfigError(f"something is said of {unused[0]}, which is not imported")
     runs: list[Run] = []
+    rested: list[Picked] = []
     for path in files:
         for recording in read(path, wanted.format, wanted.choice, lab):
             picked = pick(recording, wanted.choice, lab)
+            if recording.kind == "zero":
+                rested.append(picked)
+                continue
             for role, grid in picked.grids.items():
                 how = (
                     "the grid on which the readings lie" if grid.exact else "16 bits over the range: no grid was found"
@@ -71,7 +75,7 @@ def import_files(
     at_rest = wanted.choice
     if at_rest.constant_v is not None:
         at_rest = replace(at_rest, constant_v=0.0)
-    rested = [pick(recording, at_rest, lab) for path in zeros for recording in read(path, wanted.format, at_rest, lab)]
+    rested += [pick(recording, at_rest, lab) for path in zeros for recording in read(path, wanted.format, at_rest, lab)]
     if len({run.picked.analogue for run in runs if not run.flag}) > 1:
         raise ConfigError("the marker lines of these files were recorded in different ways: import them one by one")
     partial = out.with_name(f"{out.stem}.importing{out.suffix}")

@@ -1,0 +1,193 @@
+"""Records that cannot be what lab.yaml says they are: dead, saturated, reversed, swapped, wrongly scaled. Pure.
+
+Each mistake has a code of its own (docs/flags.md). What is found here is a mistake of the bench, not an error of
+measurement that a calibration could take care of, so that it is refused and not corrected.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import fields
+
+import numpy as np
+
+from experiments.check_signals import GAIN_LIMIT, LEAST_A, judge_current, judge_voltage
+from experiments.energy import Moments, ReductionError, Wires
+from instruments.lab import Lab
+from instruments.scope_facts import beyond_the_clamp, clamp
+from instruments.waveform import Capture, Record
+
+BENCH_FAULTS = ("flat-line", "wrong-attenuation", "reversed-probe", "swapped-channels")
+"""Codes that say that the bench is not wired as lab.yaml has it; another try will say the same."""
+
+WIRING_FAULTS = (*BENCH_FAULTS, "lines-unrelated")
+"""Codes with which a sweep ends before its first cell: nothing can be measured until the bench is mended."""
+
+MOSTLY = 0.3
+"""Share of a record that is clipped where the span is not just too narrow for some peaks: a run fills most of it."""
+
+DEAD_SHARE = 0.05
+"""Share of what the supply gives below which a lead sees nothing of it."""
+
+SWAPPED_SHARE = 0.2
+"""How near the record of the current must be to what the voltage's lead would show there."""
+
+FAR = 2.0
+"""A gain further from 1 than this factor belongs to another switch, whatever its value."""
+
+
+def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *, regulated: bool = False) -> None:
+    """Refuse records that show a mistake of the bench; `lab` is None where another bench recorded them.
+
+    `regulated` says that the supply gives the voltage of lab.yaml, so that the voltage's record can be judged by it.
+    Raises ReductionError with one of the codes not-a-number, saturated, swapped-channels, wrong-attenuation,
+    reversed-probe, flat-line.
+    """
+    current, voltage = capture.records[wires.current], capture.records[wires.voltage]
+    for name, record in (("current", current), ("voltage", voltage)):
+        p = record.preamble
+        bad = [f.name for f in fields(p) if not math.isfinite(getattr(p, f.name))]
+        if bad:
+            raise ReductionError(f"the {name}'s scale is not a number ({', '.join(bad)})", "not-a-number")
+    if kind == "zero":
+        return
+    if lab is not None:
+        if regulated and (fault := voltage_fault(lab, current, voltage)):
+            raise fault
+        _check_current(lab, current)
+    if kind in ("gain", "cell") and len(current) and int(current.codes.min()) == int(current.codes.max()):
+        raise ReductionError(
+            f"the current is a flat line at {_mean(current):.4g} A, without any noise: is the clamp switched on, its "
+            "battery good, and its cable on the channel of wiring.current?",
+            "flat-line",
+        )
+
+
+def _check_current(lab: Lab, current: Record) -> None:
+    if _share(current, low=True) > MOSTLY:
+        raise ReductionError(
+            f"the current lies below {lab.wiring.current.low_a:g} A for most of the record, and a board takes no "
+            "negative current: turn the clamp round, or change probe.reversed in lab.yaml",
+            "reversed-probe",
+        )
+    if reason := beyond_the_clamp(lab, current):
+        raise ReductionError(reason, "saturated")
+
+
+def voltage_fault(lab: Lab, current: Record, voltage: Record) -> ReductionError | None:
+    """What is wrong with the voltage's lead while the supply regulates its voltage; None where nothing gross is."""
+    set_v = lab.supply.voltage_v
+    where = "correct wiring.voltage.probe_ratio in lab.yaml, and the switch on the probe"
+    if _share(voltage, low=True) > 1 - MOSTLY:
+        return ReductionError(_backwards(f"below {lab.wiring.voltage.low_v:g}"), "reversed-probe")
+    if _share(voltage, low=False) > 1 - MOSTLY:
+        text = f"the voltage lies beyond the {lab.wiring.voltage.high_v:g} V of its span where {set_v:g} V are set"
+        return ReductionError(f"{text}: {where}", "wrong-attenuation")
+    volts = _mean(voltage)
+    ratio = volts / set_v
+    if abs(ratio - 1) <= GAIN_LIMIT:
+        return None
+    if ratio < FAR / 4 and _shows_the_voltage(lab, current):
+        return ReductionError(
+            f"current and voltage are swapped: CHAN{lab.wiring.voltage.channel} shows {volts:.3g} V where {set_v:g} V "
+            f"are set, and CHAN{lab.wiring.current.channel} what the voltage's lead would show there: swap the two "
+            "cables, or the channels of wiring.current and wiring.voltage in lab.yaml",
+            "swapped-channels",
+        )
+    if abs(ratio) <= DEAD_SHARE and not _is_step(ratio):
+        return ReductionError(
+            f"the voltage is {volts:.3g} V where {set_v:g} V are set: channel {lab.wiring.voltage.channel} sees no "
+            "voltage: check the probe, and wiring.voltage.channel",
+            "flat-line",
+        )
+    if ratio < 0:
+        return ReductionError(_backwards(f"{volts:.3g}"), "reversed-probe")
+    if _is_step(ratio) or not 1 / FAR <= ratio <= FAR:
+        text = f"the voltage is {volts:.4g} V where {set_v:g} V are set, {ratio:.3g} times that"
+        return ReductionError(f"{text}: {where}", "wrong-attenuation")
+    return None
+
+
+def _backwards(volts: str) -> str:
+    return f"the voltage is {volts} V, negative: the tip and the ground of the voltage's probe are swapped"
+
+
+def _shows_the_voltage(lab: Lab, current: Record) -> bool:
+    """Whether the channel of the current shows what the lead of the voltage would give there."""
+    amps = lab.supply.voltage_v / lab.wiring.voltage.probe_ratio * abs(clamp(lab).probe_ratio)
+    amps = -amps if lab.probe.reversed else amps
+    if _share(current, low=amps < 0) > 1 - MOSTLY:
+        return not lab.wiring.current.low_a <= amps <= lab.wiring.current.high_a
+    return abs(_mean(current) - amps) <= SWAPPED_SHARE * abs(amps)
+
+
+def check_comparison(lab: Lab, current: Record, readings_a: list[float]) -> None:
+    """Refuse a record that is clipped although what the supply read meanwhile lies well within its span."""
+    high_a = lab.wiring.current.high_a
+    if not readings_a or _share(current, low=False) <= MOSTLY:
+        return
+    read_a = float(np.mean(readings_a))
+    if read_a < high_a / FAR:
+        raise ReductionError(
+            f"the current lies beyond the {high_a:g} A of its span for most of the run where the supply reads "
+            f"{read_a:.3g} A: the clamp's range switch or its turns are not those of probe.range_v_per_a and "
+            "probe.turns in lab.yaml",
+            "wrong-attenuation",
+        )
+
+
+def gain_fault(lab: Lab, amps: float, volts: float, read_a: float, read_v: float) -> ReductionError | None:
+    """Judge both channels, `amps` and `volts` above their zeros, by what the supply read of the same.
+
+    None where their ratios may be gains of channels that are as lab.yaml has them, or where nothing flows.
+    """
+    if not math.isfinite(read_a + read_v):
+        return ReductionError(f"the supply read {read_v:g} V and {read_a:g} A: no numbers", "not-a-number")
+    for seen, read, judge in (
+        (volts, read_v, functools.partial(judge_voltage, clipped=False)),
+        (amps, read_a, judge_current),
+    ):
+        if read < LEAST_A:
+            continue
+        ratio, finding = seen / read, judge(lab, seen, read)
+        text = f"{finding.found}: {finding.advice}"
+        if abs(ratio) <= DEAD_SHARE and not _is_step(ratio):
+            return ReductionError(text, "flat-line")
+        if ratio < 0:
+            return ReductionError(text, "reversed-probe")
+        if _is_step(ratio) or not 1 / FAR <= ratio <= FAR:
+            return ReductionError(text, "wrong-attenuation")
+    return None
+
+
+def _is_step(ratio: float) -> bool:
+    """Whether a ratio is one of 1, 2 or 5 times a power of ten, but not 1: what switches and turns make of a signal."""
+    return any(
+        abs(ratio / (mantissa * 10.0**decade) - 1) <= GAIN_LIMIT
+        for decade in range(-2, 3)
+        for mantissa in (1, 2, 5)
+        if (mantissa, decade) != (1, 0)
+    )
+
+
+def check_sign(lab: Lab, window: Moments) -> None:
+    """Refuse a mean current that is more negative than any zero of the clamp."""
+    limit_a = clamp(lab).offset_limit_a
+    if window.mean_i < -limit_a:
+        raise ReductionError(
+            f"the mean current is {window.mean_i:.4g} A, which no zero of the clamp explains (up to "
+            f"{limit_a * 1e3:.3g} mA): turn the clamp round, or change probe.reversed in lab.yaml",
+            "reversed-probe",
+        )
+
+
+def _share(record: Record, *, low: bool) -> float:
+    """Share of a record that is clipped at one end."""
+    clipped = record.clipped_low() if low else record.clipped_high()
+    return float(np.mean(clipped)) if len(clipped) else 0.0
+
+
+def _mean(record: Record) -> float:
+    p = record.preamble
+    return (float(np.mean(record.codes)) - p.y_reference) * p.y_increment + p.y_origin if len(record) else math.nan

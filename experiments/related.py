@@ -1,0 +1,155 @@
+"""Does the current follow the marker lines? Swapped lines, lines of another board and stale records do not. Pure.
+
+The current of short blocks falls into two levels. Where they lie well apart, the gate must lie on the higher one: the
+current must not have risen long before it, and no other place in the record may explain the current much better.
+Causes come first and effects smear: capacitors of a board let the current follow milliseconds later, never earlier,
+so that earliness is judged strictly and lateness only by the correlation. A load hardly above idle tells nothing.
+
+Only the gate is judged. Batches show in the current of some networks and not of others, and their edges are tied to
+the device's log one by one (`clock_fit`), which holds for all of them and is much stricter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.found_work import APART, BRIDGE_S, two_levels
+
+Floats = NDArray[np.float64]
+
+BLOCK_S = 1e-3
+"""Usual length of a block. Where a device pauses for most of each batch, blocks as long as a batch are tried next."""
+
+LEAST_BLOCKS = 100
+LEAST_SHARE = 0.5
+"""Of the window's length, what the higher level must last in the record before it is taken for work."""
+
+LEAD_S = 0.02
+"""How early the current may rise before the gate is seen, beyond what the device said: USB lines take up to 16 ms, and
+the idle power is averaged up to 20 ms before the gate."""
+
+LEAST_LEAD_S = 2e-3
+LAG_SHARE, LEAST_LAG_S = 0.05, 0.05
+"""How much later than the gate the current may be: what capacitors and a slow begin make of it."""
+
+BETTER = 0.25
+"""Share of the current's variance by which another place must explain more than the gate's own."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How the current and the gate belong together.
+
+    `correlation` is that of the current with the gate, at the lag within what capacitors explain that suits it best;
+    `best` the highest for any lag, which is `lag_s` (negative: the current comes first). `lead_s` is how long before
+    the gate the current had risen, `from_start` that this was so from the record's first sample on. `checkable` is
+    whether two levels of the current were found at all, `apart` their distance in scatters.
+    """
+
+    checkable: bool
+    apart: float
+    correlation: float
+    best: float
+    lag_s: float
+    lead_s: float
+    lead_limit_s: float
+    from_start: bool = False
+
+    @property
+    def problem(self) -> str:
+        """Why the current does not follow the gate; empty where it does, or where nothing can be said."""
+        if not self.checkable:
+            return ""
+        figures = (
+            f"correlation {self.correlation:.2f} with the gate, {self.best:.2f} with the gate moved by "
+            f"{self.lag_s * 1e3:.4g} ms"
+        )
+        cause = "swapped lines, lines of another board, or the record of another run?"
+        if self.lead_s > self.lead_limit_s:
+            more = " or more" if self.from_start else ""
+            return f"the current rises {self.lead_s * 1e3:.3g} ms{more} before the gate ({figures}): {cause}"
+        if self.correlation <= 0 or self._share(self.best) - self._share(self.correlation) > BETTER:
+            return f"the current does not follow the gate ({figures}): {cause}"
+        return ""
+
+    @staticmethod
+    def _share(correlation: float) -> float:
+        return max(correlation, 0.0) ** 2
+
+
+def relate(
+    values: NDArray[np.generic], dt_s: float, start: int, stop: int, batches: int, busy_s: float, delay_s: float = 0.0
+) -> Relation:
+    """Compare a current, (n,), in any unit, with a gate that is high in samples [start, stop).
+
+    `busy_s` is how long before the gate the device was no longer idle, `delay_s` a known delay of the lines.
+    """
+    n = len(values)
+    fine = max(1, min(round(BLOCK_S / dt_s), n // (4 * LEAST_BLOCKS)))
+    coarse = min(round((stop - start) / max(batches, 1)), n // LEAST_BLOCKS)
+    found = _relate(values, dt_s, start, stop, fine, busy_s, delay_s)
+    if found.checkable or coarse < 2 * fine:
+        return found
+    return _relate(values, dt_s, start, stop, coarse, busy_s, delay_s)
+
+
+def _relate(
+    values: NDArray[np.generic], dt_s: float, start: int, stop: int, size: int, busy_s: float, delay_s: float
+) -> Relation:
+    """The same with blocks of `size` samples."""
+    whole = len(values) // size
+    limit_s = busy_s + max(delay_s, 0.0) + max(LEAST_LEAD_S, min(LEAD_S, 0.25 * start * dt_s)) + 2 * size * dt_s
+    unknown = Relation(False, 0.0, math.nan, math.nan, math.nan, math.nan, limit_s)
+    if whole < LEAST_BLOCKS:
+        return unknown
+    blocks = values[: whole * size].reshape(whole, size).mean(axis=1, dtype=np.float64)
+    low, high, scatter = two_levels(blocks)
+    apart = (high - low) / scatter if scatter > 0 else math.inf if high > low else 0.0
+    on = blocks > (low + high) / 2
+    first, last = round(start / size), max(round(start / size) + 1, round(stop / size))
+    if apart <= APART or on.sum() < LEAST_SHARE * (last - first) or first < 2 or whole - last + first < 3:
+        return Relation(False, apart, math.nan, math.nan, math.nan, math.nan, limit_s)
+    block_s = size * dt_s
+    lags, found = _correlations(blocks, first, last)
+    allowed = (lags * block_s >= -limit_s) & (lags * block_s <= max(LEAST_LAG_S, LAG_SHARE * (stop - start) * dt_s))
+    best = int(np.argmax(found))
+    lead = _risen_before(on, first, max(1, round(BRIDGE_S / block_s)))
+    return Relation(
+        True,
+        apart,
+        float(found[allowed].max()),
+        float(found[best]),
+        float(lags[best]) * block_s,
+        lead * block_s,
+        limit_s,
+        lead == first,
+    )
+
+
+def _correlations(blocks: Floats, first: int, last: int) -> tuple[NDArray[np.int64], Floats]:
+    """Pearson's correlation of the blocks with a gate over blocks [first, last) moved by each lag; lags, coefficients.
+
+    A gate that leaves the record is cut off; lags that leave less than a tenth of it, or of the rest, are left out.
+    """
+    n, length = len(blocks), last - first
+    lags = np.arange(-last + 1, n - first)
+    a, b = np.clip(first + lags, 0, n), np.clip(last + lags, 0, n)
+    inside = b - a
+    kept = (inside >= max(1, length // 10)) & (n - inside >= max(1, (n - length) // 10))
+    lags, a, b, inside = lags[kept], a[kept], b[kept], inside[kept]
+    total = np.concatenate(([0.0], np.cumsum(blocks - blocks.mean())))
+    spread = float(np.std(blocks)) * n
+    return lags, (total[b] - total[a]) * n / np.sqrt(inside * (n - inside)) / spread
+
+
+def _risen_before(on: NDArray[np.bool_], first: int, bridge: int) -> int:
+    """Blocks before the gate's rise for which the current was at the higher level, up to the rise and without a gap."""
+    quiet = np.flatnonzero(~on[:first][::-1])
+    if not len(quiet):
+        return first
+    runs = np.split(quiet, np.flatnonzero(np.diff(quiet) > 1) + 1)
+    return next((int(run[0]) for run in runs if len(run) >= bridge), first)

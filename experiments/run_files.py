@@ -1,0 +1,130 @@
+"""The runs of a trace file that no single record holds: which captures belong to which, and what to say of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.model import Delay
+from experiments.checked import Checks
+from experiments.energy import CaptureData, Measured, ReductionError, Wires
+from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
+from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
+from experiments.traces import TraceReader
+
+
+def log_s(rise_ns: int, ends_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    """The device's log of a run: the gate's rise, at 0, and the end of each batch, s."""
+    ends = np.asarray(ends_ns, dtype=np.int64)
+    return np.concatenate(([0], ends - rise_ns)) * 1e-9
+
+
+class Runs:
+    """Puts the runs of a file together from their captures, in whatever order they are given."""
+
+    def __init__(self, reader: TraceReader, checks: Checks, wires: Wires, delay: Delay | None) -> None:
+        self._rows, self._reader = reader.captures(), reader
+        self._collector = functools.partial(RunCollector, checks, wires, delay)
+        # The first capture of a run is settled last: until it is, a program that was killed had not come to an end.
+        # A run that was begun again after that may have the same name.
+        self._first = {
+            row["run_id"]: index
+            for index, row in enumerate(self._rows)
+            if row["method"] and row["kind"] == "cell" and row["part"] == 0 and row["state"]
+        }
+        self._open: dict[str, tuple[CaptureData, RunCollector]] = {}
+
+    def add(self, data: CaptureData) -> None:
+        """Take one committed capture of a run."""
+        if data.index < self._first.get(data.run_id, len(self._rows)):
+            return
+        if data.run_id not in self._open:
+            self._open[data.run_id] = data, self._collector()
+        self._open[data.run_id][1].add(data)
+
+    def finished(self) -> tuple[list[MeasuredRun], list[tuple[CaptureData, ReductionError]]]:
+        """Give every run; of those that cannot be put together the facts of a capture, and why."""
+        logs = self._reader.host_log()
+        runs: list[MeasuredRun] = []
+        failed: list[tuple[CaptureData, ReductionError]] = []
+        for run_id, (data, collector) in self._open.items():
+            mine = range(self._first[run_id], len(self._rows))
+            lead = next((i for i in mine if i in logs and self._rows[i]["run_id"] == run_id), None)
+            ends = logs[lead] if lead is not None else np.empty(0, np.int64)
+            try:
+                runs.append(collector.finish(log_s(self._rows[data.index]["gate_rise_ns"], ends)))
+            except ReductionError as error:
+                failed.append((data, error))
+        return runs, failed
+
+    def notes(self, cells: Sequence[Measured]) -> list[str]:
+        """Say which captures of usable runs do not count, and how much of long runs was recorded."""
+        notes = []
+        runs = [cell for cell in cells if isinstance(cell, MeasuredRun)]
+        for run in runs:
+            mine = [
+                row
+                for row in self._rows[self._first[run.data.run_id] :]
+                if row["run_id"] == run.data.run_id and row["kind"] == "cell"
+            ]
+            unused = [*(row["reason"] for row in mine if row["state"] == "rejected"), *run.unused]
+            if unused:
+                d = run.data
+                notes.append(
+                    f"{d.network} batch {d.batch} repeat {d.repeat + 1}: {len(unused)} of {len(mine)} captures are "
+                    f"not used, the others count: {'; '.join(dict.fromkeys(unused))}"
+                )
+            if run.data.method == LONG and (run.after is None or run.before is None):
+                which = "after" if run.after is None else "before"
+                d = run.data
+                notes.append(
+                    f"{d.network} batch {d.batch} repeat {d.repeat + 1}: the idle power {which} the run is not known, "
+                    "so that its drift is not taken off"
+                )
+        long = [run for run in runs if run.data.method == LONG]
+        if long:
+            shares = [run.captured_s / run.run_s for run in long]
+            parts = [len(run.parts) for run in long]
+            single = sum(n == 1 for n in parts)
+            notes.append(
+                f"long mode: {len(long)} runs of {min(r.run_s for r in long):.4g} to {max(r.run_s for r in long):.4g} "
+                f"s in {min(parts)} to {max(parts)} captures each, which hold {min(shares):.0%} to {max(shares):.0%} "
+                "of their time"
+            )
+            least_s = self._reader.plan.method.long_s or 0.0
+            if short := [run for run in long if run.run_s < least_s]:
+                notes.append(f"{len(short)} long runs ended before the {least_s:g} s that were asked for")
+            if single:
+                notes.append(
+                    f"{single} long runs have a single usable capture: what the power did otherwise is a limit, "
+                    "not a scatter"
+                )
+        return notes
+
+
+def record_notes(reader: TraceReader, cells: Sequence[Measured]) -> list[str]:
+    """Say openly for which networks and batches a batch is longer than the record, and what was done about it."""
+    rows, usual_s = reader.captures(), reader.plan.window_s
+    found: dict[str, list[str]] = {LONG_RECORD: [], CONSECUTIVE: [], STEADY: []}
+    for cell in cells:
+        what = cell.data.method
+        if isinstance(cell, MeasuredRun) and cell.timed_by_scope:
+            what = ""
+        if what in ("", LONG) and rows[cell.data.index]["window_asked_s"] > usual_s:
+            what = LONG_RECORD
+        if what in found:
+            found[what].append(f"{cell.data.network} batch {cell.data.batch}")
+    ppm = f"{CLOCK_RATE_LIMIT * 1e6:.0f} ppm"
+    said = {
+        LONG_RECORD: "a longer record with fewer samples a second",
+        CONSECUTIVE: f"consecutive records, and the time by the device's clock (good to {ppm})",
+        STEADY: f"the steady power of one record for the rest of the time by the device's clock (good to {ppm})",
+    }
+    return [
+        f"batches longer than the record of {usual_s:g} s, taken with {said[what]}: {', '.join(dict.fromkeys(pairs))}"
+        for what, pairs in found.items()
+        if pairs
+    ]

@@ -1,0 +1,210 @@
+"""A bench that is wired wrongly, or a recording that is useless, is refused or flagged under a code of its own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from experiments import power_sweep
+from experiments.flags import FLAGS
+from experiments.plausible import gain_fault
+from experiments.replay import main as replay
+from experiments.traces import TraceReader
+from experiments.traces.__main__ import main as traces_main
+from instruments import lab as lab_yaml
+from tests import foreign_files as foreign
+from tests.sweeps import ROOT, rows
+
+VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
+ONE_CELL = ["--networks", "busy:4", "--batches", "2", "--repeats", "1", "--window", "0.4"]
+WIDE = {"wiring": {"current": {"low_a": -9.0, "high_a": 9.9}}}
+
+
+@dataclass
+class Bench:
+    """A bench that is not as its lab.yaml says, and what a sweep of one cell makes of it."""
+
+    leads: str
+    exit_code: int
+    outcome: str
+    flags: str
+    said: str
+    changes: dict[str, Any] | None = None
+
+
+BOTH_LATE = "{kind: shifted, lead: gate, delay_s: 0.06}, {kind: shifted, lead: batch, delay_s: 0.06}"
+BENCHES = {
+    "a reversed clamp": Bench(
+        "{kind: gain, lead: current, factor: -1}", 2, "not measured", "reversed-probe", "change probe.reversed"
+    ),
+    "a reversed clamp within its span": Bench(
+        "{kind: gain, lead: current, factor: -1}",
+        2,
+        "not measured",
+        "reversed-probe",
+        "turn (it|the clamp) round",
+        WIDE,
+    ),
+    "the clamp at 10 mV/A": Bench(
+        "{kind: gain, lead: current, factor: 0.1}", 2, "not measured", "wrong-attenuation", "probe.range_v_per_a"
+    ),
+    "a tenth of the range, clipped": Bench(
+        "{kind: gain, lead: current, factor: 3}", 2, "not measured", "wrong-attenuation", "the supply reads 0.6"
+    ),
+    "a 1:1 lead of the voltage": Bench(
+        "{kind: gain, lead: voltage, factor: 10}", 2, "not measured", "wrong-attenuation", "wiring.voltage.probe_ratio"
+    ),
+    "a dead clamp": Bench("{kind: dead, lead: current}", 2, "not measured", "flat-line", "the clamp sees no current"),
+    "current and voltage swapped": Bench(
+        "{kind: moved, lead: current, to: 3}, {kind: moved, lead: voltage, to: 1}",
+        2,
+        "not measured",
+        "swapped-channels",
+        "swap the two cables",
+    ),
+    "gate and batch line swapped": Bench(
+        "{kind: moved, lead: gate, to: 1}, {kind: moved, lead: batch, to: 0}",
+        2,
+        "not measured",
+        "lines-unrelated",
+        "gate and batch line are swapped",
+    ),
+    "lines of a board that works later": Bench(
+        BOTH_LATE, 1, "rejected", "lines-unrelated", r"rises .* ms .*before the gate \(correlation 0\.\d\d"
+    ),
+    "a saturated clamp": Bench(
+        "{kind: gain, lead: current, factor: 18}", 1, "rejected", "saturated", "beyond the 10 A of the clamp", WIDE
+    ),
+    "a board not at rest": Bench("", 0, "measured", "baseline-not-idle", "", {"dut": {"rest_s": 0.0}}),
+}
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_bench_that_is_not_as_its_file_says(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case, yaml = BENCHES[name], YAML(typ="safe")
+    tree = yaml.load(VIRTUAL)
+    for section, change in (case.changes or {}).items():
+        for key, value in change.items():
+            tree[section][key] = {**tree[section][key], **value} if isinstance(value, dict) else value
+    tree["simulation"]["faults"] = yaml.load(f"leads: [{case.leads}]")
+    yaml.dump(tree, tmp_path / "lab.yaml")
+    out = tmp_path / "run"
+    code = power_sweep.main(["--lab", str(tmp_path / "lab.yaml"), *ONE_CELL, "--out", str(out)])
+    printed = capsys.readouterr()
+    assert code == case.exit_code, printed.err
+    (row,) = rows(out / "results.csv")
+    assert (row["outcome"], row["flags"]) == (case.outcome, case.flags), printed.err
+    assert re.search(case.said, printed.err), printed.err
+    assert case.flags in printed.out  # the closing table
+    assert case.flags in (out / "report.html").read_text()
+    with TraceReader(out / "trace.h5") as reader:
+        refused = {code for r in reader.captures() if r["state"] == "rejected" for code in r["flags"].split()}
+    assert refused == (set() if case.exit_code == 0 else set(case.flags.split()))
+    if case.exit_code == 2:
+        return
+    assert replay([str(out / "trace.h5"), "--out", str(tmp_path / "again"), "--results-only", "--quiet"]) in (0, 1)
+    (again,) = rows(tmp_path / "again" / "results.csv")
+    assert {k: v for k, v in again.items() if k != "source"} == {k: v for k, v in row.items() if k != "source"}
+
+
+@pytest.mark.parametrize(
+    ("amps", "volts", "code", "said"),
+    [
+        (0.68, 19.0, "", ""),
+        (0.68 * 1.04, 19.0 * 0.96, "", ""),
+        (0.68 * 1.3, 19.0, "", ""),  # no switch does that: a calibration's matter
+        (1.36, 19.0, "wrong-attenuation", r"about 2 turn\(s\)"),
+        (0.136, 19.0, "wrong-attenuation", "clamp"),
+        (6.8, 19.0, "wrong-attenuation", "range switch"),
+        (0.68, 190.0, "wrong-attenuation", "attenuates 1:1"),
+        (0.68, 1.9, "wrong-attenuation", "attenuates 100:1"),
+        (-0.68, 19.0, "reversed-probe", "probe.reversed"),
+        (0.68, -19.0, "reversed-probe", "tip and ground"),
+        (0.001, 19.0, "flat-line", "sees no current"),
+        (0.68, 0.03, "flat-line", "sees no voltage"),
+        (np.nan, 19.0, "not-a-number", ""),
+    ],
+)
+def test_a_comparison_with_the_supply_tells_a_switch_from_a_gain(
+    amps: float, volts: float, code: str, said: str
+) -> None:
+    read_a = amps if np.isnan(amps) else 0.68
+    found = gain_fault(lab_yaml.load(VIRTUAL), amps, volts, read_a, 19.0)
+    assert (found.code if found else "") == code
+    assert re.search(said, str(found))
+
+
+def test_a_supply_that_reads_next_to_nothing_proves_nothing_about_the_clamp() -> None:
+    assert gain_fault(lab_yaml.load(VIRTUAL), 0.2, 19.0, 0.01, 19.0) is None
+
+
+# --- recordings of others -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def signal() -> foreign.Signal:
+    return foreign.signal(runs=1, batches=5, batch_s=0.04, rate_hz=20_000.0)
+
+
+def imported(folder: Path, signal: foreign.Signal, files: int = 1, *options: str) -> list[str]:
+    """Import the same signal from some files; the row's flags, and the exit code of its replay."""
+    paths = [foreign.write_scope_csv(folder / f"{k}.csv", signal) for k in range(files)]
+    trace = folder / "trace.h5"
+    assert traces_main(["import", *map(str, paths), "--out", str(trace), "--batch", "4", *options]) == 0
+    record = foreign.accuracy_record(folder / "maker.yaml")
+    replay([str(trace), "--out", str(folder / "out"), "--calibration", str(record), "--results-only"])
+    (row,) = rows(folder / "out" / "results.csv")
+    return [row["outcome"], *row["flags"].split()]
+
+
+def test_a_sound_recording_has_no_flag(tmp_path: Path, signal: foreign.Signal) -> None:
+    assert imported(tmp_path, signal) == ["measured"]
+
+
+def test_the_same_recording_twice_is_one_measurement(tmp_path: Path, signal: foreign.Signal) -> None:
+    assert imported(tmp_path, signal, 2) == ["measured", "stale-record"]
+
+
+def test_a_current_the_wrong_way_round(tmp_path: Path, signal: foreign.Signal) -> None:
+    assert imported(tmp_path, signal, 1, "--scale", "current=-10") == ["rejected", "reversed-probe"]
+
+
+def test_a_current_without_any_noise(tmp_path: Path, signal: foreign.Signal) -> None:
+    flat = replace(signal, current_a=np.full_like(signal.current_a, 0.5))
+    assert imported(tmp_path, flat) == ["rejected", "flat-line"]
+
+
+def test_a_current_that_does_not_move_cannot_be_checked(tmp_path: Path, signal: foreign.Signal) -> None:
+    noise = 0.01 * np.random.default_rng(1).standard_normal(signal.current_a.size)
+    assert imported(tmp_path, replace(signal, current_a=0.5 + noise)) == ["measured", "lines-unchecked"]
+
+
+def test_a_current_of_another_time(tmp_path: Path, signal: foreign.Signal) -> None:
+    moved = replace(signal, current_a=np.roll(signal.current_a, -signal.current_a.size // 3))
+    assert imported(tmp_path, moved) == ["rejected", "lines-unrelated"]
+
+
+def test_a_recording_without_a_zero_is_not_reduced(tmp_path: Path, signal: foreign.Signal) -> None:
+    imported(tmp_path, signal)
+    assert replay([str(tmp_path / "trace.h5"), "--out", str(tmp_path / "none"), "--results-only"]) == 1
+    (row,) = rows(tmp_path / "none" / "results.csv")
+    assert (row["power_w"], row["flags"]) == ("", "no-zero")
+
+
+def test_no_number_is_named_with_its_line_and_column(tmp_path: Path, signal: foreign.Signal, capsys: Any) -> None:
+    path = foreign.write_scope_csv(tmp_path / "a.csv", signal)
+    lines = path.read_text().splitlines()
+    cells = lines[499].split(",")
+    lines[499] = ",".join([cells[0], "nan", *cells[2:]])
+    path.write_text("\n".join(lines))
+    assert traces_main(["import", str(path), "--out", str(tmp_path / "t.h5"), "--batch", "4"]) != 0
+    said = capsys.readouterr().err
+    assert f"{path}:500: 1 has no value there" in said
+    assert "not-a-number" in said
+    assert "not-a-number" in FLAGS

@@ -1,0 +1,353 @@
+"""Runs put together from several captures, against worlds whose true energy is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from calibration import in_situ
+from calibration.budget import student_t
+from calibration.model import Calibration
+from experiments.checked import Checks
+from experiments.energy import CaptureData, ReductionError, moments, results
+from experiments.long_runs import LEAST_UNSEEN, MeasuredRun, RunCollector, mean_of_parts, steady_from
+from experiments.parts import CONSECUTIVE, LONG, STEADY, in_pieces, joined
+from instruments.waveform import Capture, Record
+from tests.worlds import WIRES, Bench, zero
+
+GAP_S = 0.26
+CLOCK = 1 + 50e-6
+RUN_AT_S = 20.0
+
+
+@dataclass
+class Taken:
+    """The captures of one run, and what is true of it."""
+
+    bench: Bench
+    calibration: Calibration
+    parts: list[CaptureData]
+    after: CaptureData
+    log_s: np.ndarray
+    true_j: float
+    true_idle_w: float
+    images: int
+
+    def measured(self, change: Callable[[CaptureData], CaptureData] = lambda data: data) -> MeasuredRun:
+        """Reduce the captures, each changed before."""
+        return self.collected(change)[0]
+
+    def collected(self, change: Callable[[CaptureData], CaptureData]) -> tuple[MeasuredRun, RunCollector]:
+        """The same, with what is wrong with which capture."""
+        collector = RunCollector(Checks(self.bench.lab), WIRES)
+        for data in [*self.parts, self.after]:
+            collector.add(change(data))
+        return collector.finish(self.log_s), collector
+
+
+def batches_of(rng: np.random.Generator, batch_s: float, total_s: float, drift: float = 0.0) -> np.ndarray:
+    """Durations of batches that scatter, and get slower by a share over the run."""
+    count = math.ceil(total_s / batch_s)
+    return batch_s * (1 + drift * np.linspace(0, 1, count)) * np.exp(0.005 * rng.standard_normal(count))
+
+
+def taken(
+    seed: int, times_s: np.ndarray, method: str = LONG, *, window_s: float = 1.0, batch: int = 4, **physics: float
+) -> Taken:
+    """Zero, comparison, one run with captures while it goes on, idle, zero: 10 000 samples a capture."""
+    bench = Bench.make(seed, **physics)
+    bench.dt_s, bench.points = 50e-6, 20_000
+    first = bench.steady("zero", 1.0)
+    bench.power(4.0, True)
+    bench.dt_s, bench.points = window_s / 10_000, 10_000
+    gain = bench.run("gain", 10.0, 40, 0.8 * window_s / 40)
+    comparison = bench.comparison(gain, 10.0)
+    world, lines, t = bench.world, 1, RUN_AT_S
+    world.mark(t, lines)
+    ends = t + np.cumsum(times_s)
+    for end in ends:
+        lines ^= 2
+        world.mark(float(end), lines)
+    fall_s = float(ends[-1]) + 5e-6
+    world.mark(fall_s, lines & 2)
+    (true,) = world.true_windows(RUN_AT_S - 0.01)[-1:]
+    images = len(times_s) * batch
+    facts = CaptureData(
+        0,
+        "cell",
+        "net",
+        batch,
+        0,
+        RUN_AT_S,
+        gain.data.capture,
+        len(times_s),
+        images,
+        true.energy_j,
+        true.idle_power_w,
+        run_id="cell-0-1",
+        method=method,
+        device_s=(fall_s - RUN_AT_S) * CLOCK,
+        gate_moving_s=4e-6,
+    )
+    parts, trigger_s = [], RUN_AT_S
+    while trigger_s < fall_s:
+        begun_s = trigger_s - 0.1 * window_s
+        parts.append(replace(facts, index=len(parts), part=len(parts), at_s=begun_s, capture=bench.capture(trigger_s)))
+        trigger_s += window_s + GAP_S
+        if method == STEADY:
+            break
+    at_s = fall_s + 1.0
+    after = replace(facts, index=len(parts), kind="idle", part=len(parts), at_s=at_s - 0.1 * window_s)
+    after = replace(after, capture=bench.capture(at_s))
+    bench.power(at_s + 5.0, False)
+    bench.dt_s, bench.points = 50e-6, 20_000
+    last = bench.steady("zero", at_s + 9.0)
+    calibration = in_situ.calibrate([zero(first), zero(last)], [comparison], bench.terms())
+    log_s = np.concatenate(([0.0], ends - RUN_AT_S)) * CLOCK
+    return Taken(bench, calibration, parts, after, log_s, true.energy_j, true.idle_power_w, images)
+
+
+def long_run(seed: int, total_s: float = 12.0, drift: float = 0.0, **physics: float) -> Taken:
+    return taken(seed, batches_of(np.random.default_rng(seed), 0.03, total_s, drift), **physics)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.03])
+def test_a_long_run_gives_the_energy_of_all_of_it(drift: float) -> None:
+    off, times, held = [], [], 0
+    for seed in range(5):
+        run = long_run(seed, drift=drift)
+        (row,) = results([run.measured()], run.calibration)
+        truth_j = run.true_j / run.images
+        assert row.true_energy_per_image_j == pytest.approx(truth_j, rel=1e-12)
+        energy, time = row.energy_per_image_j, row.time_per_image_s
+        assert abs(energy.value - truth_j) < energy.expanded()
+        assert energy.expanded() < 0.02 * truth_j
+        off.append(energy.value / truth_j - 1)
+        time_s = run.log_s[-1] / CLOCK / run.images
+        held += abs(time.value - time_s) < time.expanded()
+        times.append(time.value / time_s - 1)
+    assert held >= 4  # of 150 runs, 98 % hold it
+    assert abs(float(np.mean(times))) < 3e-4
+    assert abs(float(np.mean(off))) < 1e-3
+
+
+def test_what_was_not_recorded_is_in_the_budget_and_counts_the_less_the_more_was_seen() -> None:
+    run = long_run(3, drift=0.05)
+    (whole,) = results([run.measured()], run.calibration)
+    collector = RunCollector(Checks(run.bench.lab), WIRES)
+    for data in [*run.parts[::3], run.after]:
+        collector.add(data)
+    (third,) = results([collector.finish(run.log_s)], run.calibration)
+    found = [{c.name: c.u for c in row.time_per_image_s.components}["power between captures"] for row in (whole, third)]
+    assert 0 < 2 * found[0] < found[1]
+    measured = run.measured()
+    share = measured.captured_s / measured.run_s
+    assert 0.7 < share < 1 / (1 + GAP_S) + 0.02
+
+
+def test_a_single_usable_capture_is_a_limit_and_no_scatter() -> None:
+    run = long_run(4, total_s=1.5)
+    collector = RunCollector(Checks(run.bench.lab), WIRES)
+    collector.add(run.parts[0])
+    collector.add(run.after)
+    (row,) = results([collector.finish(run.log_s)], run.calibration)
+    (unseen,) = [c for c in row.energy_per_image_j.components if c.name == "power between captures"]
+    assert unseen.distribution == "rectangular"
+    left = 1 - run.measured().parts[0].seconds / (run.log_s[-1] / CLOCK)
+    assert unseen.u > left * LEAST_UNSEEN * row.energy_per_image_j.value / math.sqrt(3)
+    assert abs(row.energy_per_image_j.value - run.true_j / run.images) < row.energy_per_image_j.expanded()
+
+
+def test_a_drift_of_the_idle_power_is_taken_off_half_way() -> None:
+    # A zero that wanders by tens of milliamperes during a minute: gross energy has it, net energy has not.
+    wander = {"probe_wander_a": 0.03, "probe_wander_period_s": 120.0, "probe_slow_noise_a": 0.0}
+    better, worse = [], []
+    for seed in range(4):
+        run = long_run(seed, total_s=25.0, **wander)
+        truth_j = (run.true_j - run.true_idle_w * run.log_s[-1]) / run.images
+        (row,) = results([run.measured()], run.calibration)
+        net = row.net_energy_per_image_j
+        assert "idle baseline, drift" in {c.name for c in net.components}
+        better.append(abs(net.value / truth_j - 1))
+        assert abs(net.value - truth_j) < net.expanded()
+        collector = RunCollector(Checks(run.bench.lab), WIRES)
+        for data in run.parts:
+            collector.add(data)
+        (before_only,) = results([collector.finish(run.log_s)], run.calibration)
+        worse.append(abs(before_only.net_energy_per_image_j.value / truth_j - 1))
+    assert np.mean(better) < 0.7 * np.mean(worse)
+
+
+# --- captures that do not fit -------------------------------------------------------------------
+
+
+def changed(number: int, role: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[CaptureData], CaptureData]:
+    """Change the codes of one record of one capture."""
+
+    def apply(data: CaptureData) -> CaptureData:
+        if data.index != number:
+            return data
+        records = dict(data.capture.records)
+        old = records[role]
+        records[role] = Record(role, old.preamble, change(old.codes.copy()), old.units)
+        return replace(data, capture=Capture(records))
+
+    return apply
+
+
+def clipped(codes: np.ndarray) -> np.ndarray:
+    codes[5000:5010] = 0xFF00
+    return codes
+
+
+def without_edge(codes: np.ndarray) -> np.ndarray:
+    """Two toggles of the batch line are not seen: one batch of three times the length."""
+    at = np.flatnonzero(np.diff(codes >> 1 & 1)) + 1
+    codes[at[4] : at[5]] ^= 2
+    return codes
+
+
+def glitch(codes: np.ndarray) -> np.ndarray:
+    codes[6000:6002] ^= 2
+    return codes
+
+
+def gate_drops(codes: np.ndarray) -> np.ndarray:
+    codes[6000:6050] &= 2
+    return codes
+
+
+def gate_low(codes: np.ndarray) -> np.ndarray:
+    return codes & 2
+
+
+@pytest.mark.parametrize(
+    ("number", "role", "change", "reason"),
+    [
+        (2, "current", clipped, "clipped"),
+        (0, "current", clipped, "clipped"),
+        (2, "markers", without_edge, "do not fit the device's log"),
+        (3, "markers", glitch, "do not fit the device's log"),
+        (2, "markers", gate_drops, "gate has 2 edges"),
+        (2, "markers", gate_low, "outside the gate"),
+        (0, "markers", gate_low, "never moves"),
+    ],
+)
+def test_a_capture_that_does_not_fit_is_left_out_and_the_others_count(
+    number: int, role: str, change: Callable[[np.ndarray], np.ndarray], reason: str
+) -> None:
+    run = RUN
+    measured, collector = run.collected(changed(number, role, change))
+    assert set(collector.problems) == {number}
+    assert reason in str(collector.problems[number])
+    assert collector.problems[number].code != "rejected"
+    assert [p.data.part for p in measured.parts] == [p.index for p in run.parts if p.index != number]
+    (row,) = results([measured], run.calibration)
+    energy = row.energy_per_image_j
+    assert abs(energy.value - run.true_j / run.images) < energy.expanded()
+
+
+RUN = long_run(7, total_s=8.0)
+
+
+def test_a_run_of_which_no_capture_is_usable_says_why() -> None:
+    def apply(data: CaptureData) -> CaptureData:
+        return changed(data.index, "current", clipped)(data)
+
+    with pytest.raises(ReductionError, match=r"no capture of the run is usable: 10 samples of the current are clipped"):
+        RUN.measured(apply)
+
+
+def test_a_record_of_another_run_is_noticed_by_its_intervals() -> None:
+    other = taken(8, batches_of(np.random.default_rng(8), 0.032, 8.0))
+    middle = other.parts[3]
+    collector = RunCollector(Checks(RUN.bench.lab), WIRES)
+    for data in [*RUN.parts[:3], replace(middle, index=3), *RUN.parts[4:], RUN.after]:
+        collector.add(data)
+    collector.finish(RUN.log_s)
+    assert set(collector.problems) == {3}
+
+
+def test_sums_of_pieces_are_those_of_the_whole() -> None:
+    records = RUN.parts[1].capture.records
+    current, voltage = records["current"], records["voltage"]
+    whole = moments(current, voltage, 17, 9_876)
+    for count in (1, 7, 16):
+        pieces = joined(in_pieces(current, voltage, 17, 9_876, count))
+        assert (pieces.n, pieces.sum_i, pieces.sum_v, pieces.sum_vi) == (
+            whole.n, whole.sum_i, whole.sum_v, whole.sum_vi,
+        )  # fmt: skip
+
+
+# --- a batch longer than the record ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [CONSECUTIVE, STEADY])
+def test_a_batch_longer_than_the_record_is_known_without_a_record_that_holds_it(method: str) -> None:
+    for seed in range(4):
+        run = taken(seed, np.array([3.2]), method, batch=16)
+        measured = run.measured()
+        (row,) = results([measured], run.calibration)
+        energy, time = row.energy_per_image_j, row.time_per_image_s
+        assert abs(energy.value - run.true_j / 16) < energy.expanded()
+        assert time.value == pytest.approx(3.2 / 16, rel=1.5e-4)
+        assert abs(time.value - 3.2 / 16) < time.expanded()
+        assert time.expanded() > 0.9 * 100e-6 * time.value  # the clock's rate is not known better
+        names = {c.name for c in energy.components}
+        assert "time by the device's clock" in names
+        assert "timebase" not in names
+        assert ("power between captures" if method == CONSECUTIVE else "power outside the record") in names
+
+
+def test_one_record_with_both_marks_is_timed_by_the_oscilloscope() -> None:
+    run = taken(1, np.array([0.7]), STEADY, batch=16)
+    measured = run.measured()
+    (row,) = results([measured], run.calibration)
+    names = {c.name for c in row.energy_per_image_j.components}
+    assert "timebase" in names
+    assert not names & {"time by the device's clock", "power outside the record", "power between captures"}
+    assert row.time_per_image_s.value == pytest.approx(0.7 / 16, rel=3e-4)
+
+
+def test_a_power_that_goes_up_and_down_is_not_called_steady() -> None:
+    run = taken(2, np.array([3.2]), STEADY, batch=16)
+    records = run.parts[0].capture.records
+    steady = in_pieces(records["current"], records["voltage"], 2_000, 10_000, 16)
+    late = in_pieces(records["current"], records["voltage"], 500, 10_000, 16)
+    assert steady_from(steady) == 0
+    assert 0 < steady_from(late) < 8  # the gate rises at sample 1000
+    with pytest.raises(ReductionError, match="not steady") as refused:
+        steady_from([piece for pair in zip(steady, late[:1] * 16, strict=True) for piece in pair])
+    assert refused.value.code == "not-steady"
+
+
+# --- the scatter of parts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alike", "drift"), [(0.0, 0.0), (0.9, 0.0), (0.99, 0.0), (0.9, 0.01)])
+def test_what_a_whole_run_did_is_held_by_the_interval_of_its_parts(alike: float, drift: float) -> None:
+    """Twenty parts of 20 steps with gaps of 5, of a power whose neighbouring steps are alike, and that may drift."""
+    rng = np.random.default_rng(5)
+    held, wide = 0, []
+    for _ in range(400):
+        whole = lfilter([math.sqrt(1 - alike**2)], [1, -alike], rng.standard_normal(700))[200:]
+        whole += drift * np.arange(500)
+        parts = whole.reshape(20, 25)[:, :20].mean(axis=1)
+        u, dof = mean_of_parts(parts, np.ones(20))
+        half = student_t(0.95, dof) * u * math.sqrt(0.2)
+        held += abs(parts.mean() - whole.mean()) <= half
+        wide.append(half / np.abs(whole - whole.mean()).max())
+    assert held / 400 > 0.93
+    assert np.mean(wide) < 0.2
+
+
+def test_weights_of_parts_count() -> None:
+    values = np.array([1.0, 2.0, 4.0])
+    plain = mean_of_parts(values, np.ones(3))
+    assert plain[0] == pytest.approx(math.sqrt((1 + 4) / 2 / 2 / 3))
+    assert mean_of_parts(values, np.array([1.0, 1.0, 0.0]))[0] == pytest.approx(plain[0] * math.sqrt(3 / 2))
