@@ -18,10 +18,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.energy import CaptureData, measure
+from experiments.energy import CaptureData, measure, wires
 from experiments.plan import make_plan
 from experiments.progress import Progress
-from experiments.reduction import wires
 from experiments.station import PRE_TRIGGER, Station
 from experiments.traces import CaptureRow, TraceWriter
 from instruments import lab as lab_yaml

@@ -214,3 +214,6 @@ class Records:
             for j in self.judged
             if j.problems and (j.filed.name in named or j.filed.record.kind not in filled)
         ]
+
+
+NO_RECORDS = Records()

@@ -14,7 +14,7 @@ from experiments.check_findings import Findings
 from experiments.check_markers import judge_lines
 from experiments.check_signals import Channel, compare_idle, fit, judge_gain, judge_headroom, judge_zero, mean
 from experiments.plan import make_plan
-from experiments.reduction import find_calibration
+from experiments.run_calibration import find_calibration
 from experiments.station import FETCH_S, Rejected, Station
 from experiments.traces import CaptureRow, TraceWriter
 from instruments import lab as lab_yaml

@@ -9,7 +9,7 @@ from typing import Any
 
 from calibration.budget import Budget
 from experiments.components import QUANTITIES
-from experiments.reduction import Outcome, source_text
+from experiments.outcome import Outcome, source_text
 
 FILE = "budgets.json"
 

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calibration.choice import Records, Setup
 from calibration.combine import with_records
 from calibration.model import Calibration
 from calibration.records import Filed, load, load_folder, parse
-from experiments.traces import TraceReader
 from instruments.errors import ConfigError
 from instruments.lab import Lab
+
+if TYPE_CHECKING:
+    from experiments.traces import TraceReader
 
 
 def offered(lab: Lab, lab_path: Path, named: Sequence[Path] = ()) -> list[Filed]:

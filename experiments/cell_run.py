@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from experiments.cell import TELL_S, Begun, CellWork
-from experiments.energy import ReductionError
+from experiments.energy import ReductionError, wires
 from experiments.flags import NO_CODE, with_code
 from experiments.long_runs import NOT_STEADY, MeasuredRun, RunCollector
 from experiments.parts import FLAGS, LONG, STEADY
 from experiments.plan import Cell
 from experiments.plausible import BENCH_FAULTS
-from experiments.reduction import wires
 from experiments.run_files import log_s
 from experiments.station import FETCH_S, POINTS, Rejected
 from experiments.traces import CaptureRow

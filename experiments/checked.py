@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.choice import Records
 from experiments import clock_fit
 from experiments.energy import CaptureData, Measured, ReductionError, Wires, measure
 from experiments.plausible import check_comparison, check_records, check_sign
@@ -109,3 +110,9 @@ class Checks:
         codes = data.capture.records[wires.current].codes
         n = len(loop.batch_ends)
         return relate(codes, data.capture.dt_s, loop.start, loop.stop, n, data.device_busy_s, self.delay_s)
+
+
+def checks_of(lab: Lab, records: Records, *, imported: bool = False, live: bool = False) -> Checks:
+    """What is checked about the captures of a run; see `Checks`."""
+    delay = records.marker_delay.delay() if records.marker_delay is not None else None
+    return Checks(lab, imported, live, delay.rise_s if delay is not None else 0.0)

@@ -186,12 +186,12 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
     calibration = cells[0].calibration
     current, voltage = calibration.current, calibration.voltage
     net, idle_only = quantity.startswith("net"), quantity == "idle_power_w"
-    value = float(np.mean([c.values[quantity] for c in cells]))
-    volts = float(np.mean([c.volts for c in cells]))
-    idle_amps = float(np.mean([c.idle_amps for c in cells]))
-    amps = idle_amps if idle_only else float(np.mean([c.amps for c in cells]))
+    value = _mean(c.values[quantity] for c in cells)
+    volts = _mean(c.volts for c in cells)
+    idle_amps = _mean(c.idle_amps for c in cells)
+    amps = idle_amps if idle_only else _mean(c.amps for c in cells)
     # Of an energy per image every sensitivity is that of the power times the time.
-    per = float(np.mean([c.time_s for c in cells])) if quantity.endswith("per_image_j") else 1.0
+    per = _mean(c.time_s for c in cells) if quantity.endswith("per_image_j") else 1.0
     volts_per, amps_per = volts * per, (amps - idle_amps if net else amps) * per
     # The gain was found through the same zero, so an error of the zero cancels where the gain was found and grows
     # with the distance from there.
@@ -218,13 +218,19 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
         u_idle = math.sqrt(noise.current_a2s * idles)
         parts.append(_found("idle baseline, noise", u_idle, -volts_per, "A", noise.dof))
     if net or idle_only:
-        parts.append(limit("idle baseline, drift", float(np.mean([c.idle_limit_w for c in cells])), per, "W"))
-    error_a, error_v = (float(np.mean([getattr(c, name) for c in cells])) for name in ("error_a", "error_v"))
+        parts.append(limit("idle baseline, drift", _mean(c.idle_limit_w for c in cells), per, "W"))
+    error_a, error_v = (_mean(getattr(c, name) for c in cells) for name in ("error_a", "error_v"))
     return [
         *parts,
         limit("current quantisation", error_a, volts_per, "A"),
         limit("voltage quantisation", error_v, amps_per, "V"),
     ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of a few numbers, for which an array takes longer."""
+    few = list(values)
+    return sum(few) / len(few)
 
 
 def _mean_of(inverse_s: Iterable[float]) -> float:
@@ -255,11 +261,11 @@ def _of_gain(channel: Channel, value: float) -> list[Component]:
 def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:
     """What is not known of the gate's edges and of the oscilloscope's clock."""
     calibration, n = cells[0].calibration, len(cells)
-    value = float(np.mean([c.values[quantity] for c in cells]))
+    value = _mean(c.values[quantity] for c in cells)
     # At the rise the current is still idle, at the fall that of work.
     rise, fall = -1.0, 1.0
     if quantity.endswith("_j"):
-        rise, fall = (float(np.mean([getattr(c, name) for c in cells])) for name in ("idle_w", "power_w"))
+        rise, fall = (_mean(getattr(c, name) for c in cells) for name in ("idle_w", "power_w"))
         rise, fall = (0.0, fall - rise) if quantity.startswith("net") else (-rise, fall)
     if any(c.edge_s is not None or c.pieces > 1 for c in cells):  # the current may be that of work at either end
         rise = -fall
@@ -270,7 +276,7 @@ def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:
     ends = [c.dt_s / 2 if c.edge_s is None else c.edge_s for c in cells]
     squares = [k * (end_s / c.images) ** 2 for c, k, end_s in zip(cells, counts, ends, strict=True)]
     sampled_s = math.sqrt(sum(squares)) / n
-    clock_s = float(np.mean([(c.clock_limit_s or 0.0) / c.images for c in cells]))
+    clock_s = _mean((c.clock_limit_s or 0.0) / c.images for c in cells)
     parts = [
         limit("edge at the gate's rise", sampled_s, rise, "s"),
         limit("edge at the gate's fall", sampled_s, fall, "s"),
@@ -279,7 +285,7 @@ def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:
     ]
     delay = calibration.delay
     if delay is not None:
-        all_runs = float(np.mean([scope / c.images for c, scope in zip(cells, by_scope, strict=True)]))
+        all_runs = _mean(scope / c.images for c, scope in zip(cells, by_scope, strict=True))
         parts += [
             _found("marker jitter at the rise", delay.jitter_s * each, rise, "s", delay.dof),
             _found("marker jitter at the fall", delay.jitter_s * each, fall, "s", delay.dof),

@@ -20,6 +20,7 @@ from experiments.code_sums import LARGEST_BLOCK, code_sums
 from experiments.components import QUANTITIES as QUANTITIES
 from experiments.components import CellValues, budget, rounding_limit
 from instruments import markers
+from instruments.lab import Lab
 from instruments.waveform import Capture, Codes, Record
 
 GUARD_S = 0.02
@@ -144,6 +145,11 @@ class Wires:
     markers: str
     gate_bit: int
     batch_bit: int
+
+
+def wires(lab: Lab) -> Wires:
+    """Say which stored record plays which role, and which bits are the marker lines."""
+    return Wires("current", "voltage", "markers", lab.wiring.gate.digital, lab.wiring.batch.digital)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from experiments.plan import Cell, Plan
 from experiments.traces import NOT_NEEDED, UNMEASURED
 
 if TYPE_CHECKING:
-    from experiments.reduction import Repeat
+    from experiments.outcome import Repeat
 
 Pair = tuple[str, int]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from calibration.records import load
 from experiments.calibrations import refuse_unfit
-from experiments.reduction import reduce_run, results_csv
+from experiments.outcome import results_csv
+from experiments.reduction import reduce_run
 from experiments.traces import TraceReader, check_writable
 from experiments.window_choice import WindowChoice
 from instruments.errors import BenchError, ConfigError

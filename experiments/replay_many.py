@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from experiments.command import complain, say
+from experiments.outcome import COLUMNS, TRUTH_COLUMN
 from experiments.progress import shown
-from experiments.reduction import COLUMNS, TRUTH_COLUMN
 from experiments.replay_jobs import Done, Job, Options
 from experiments.traces import check_writable
 from instruments.errors import ConfigError

@@ -11,7 +11,7 @@ from experiments import dut_sensors, flags
 from experiments.device import MEMORY_KINDS, DeviceRow, DeviceRun, Floats
 from experiments.energy import RowResult
 from experiments.flags import FLAGS, number, numbers
-from experiments.reduction import Outcome
+from experiments.outcome import Outcome
 
 Lines = list[list[str]]
 

@@ -16,12 +16,13 @@ from typing import Any
 from calibration.model import Calibration
 from experiments.calibrations import records_of
 from experiments.cell import CellWork
-from experiments.energy import Measured, ReductionError, without_codes
+from experiments.checked import checks_of
+from experiments.energy import Measured, ReductionError, wires, without_codes
 from experiments.enough import Enough
 from experiments.plan import Cell
 from experiments.plausible import WIRING_FAULTS
 from experiments.progress import Progress
-from experiments.reduction import checks_of, find_calibration, wires
+from experiments.run_calibration import find_calibration
 from experiments.run_files import Runs
 from experiments.station import Rejected, Station
 from experiments.traces import ENDED, NOT_NEEDED, Reading, TraceReader

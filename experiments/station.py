@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from calibration.choice import Records
+from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
-from experiments.checked import Checks
-from experiments.energy import CaptureData, Measured, ReductionError, results
+from experiments.checked import Checks, checks_of
+from experiments.energy import CaptureData, Measured, ReductionError, results, wires
 from experiments.flags import with_code
 from experiments.plan import Plan
 from experiments.plausible import BENCH_FAULTS
-from experiments.reduction import NO_RECORDS, checks_of, comparison_fault, find_calibration, wires
+from experiments.run_calibration import comparison_fault, find_calibration
 from experiments.traces import CaptureRow, Reading, TraceWriter
 from instruments import bench_steps, scope_facts
 from instruments.bench import Bench, load_drivers, supply_limits

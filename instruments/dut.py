@@ -353,6 +353,6 @@ class Dut:
 def _without_name(reason: str, network: str) -> str:
     """A refusal's reason that need not name the network once more."""
     rest = reason.removeprefix(network)
-    if rest == reason:
+    if rest == reason or rest[:1] not in (":", " "):
         return reason
     return rest[1:].lstrip() if rest.startswith(":") else f"it{rest}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.reduction import Outcome
+from experiments.outcome import Outcome
 from experiments.traces import TraceReader
 from instruments.lab import Lab
 

@@ -16,7 +16,7 @@ from experiments.comparison.context import Fact
 from instruments.errors import ConfigError
 
 if TYPE_CHECKING:
-    from experiments.reduction import Outcome
+    from experiments.outcome import Outcome
     from experiments.traces import TraceReader
 
 QUANTITIES: Mapping[str, str] = {"energy_per_image_j": "J", "power_w": "W", "time_per_image_s": "s"}

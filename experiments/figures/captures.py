@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Calibration
-from experiments.energy import CaptureData, Measured, ReductionError, measure
+from experiments.energy import CaptureData, Measured, ReductionError, measure, wires
 from experiments.figures.rows import Run
-from experiments.reduction import find_calibration, wires
+from experiments.run_calibration import find_calibration
 from experiments.traces import Reading
 from instruments.markers import Window
 

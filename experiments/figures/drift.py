@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.energy import ReductionError, corrected_power_w, measure, moments
+from experiments.energy import ReductionError, corrected_power_w, measure, moments, wires
 from experiments.figures import sources, style
 from experiments.figures.captures import calibrations, clock
 from experiments.figures.catalogue import Drawn, Options
 from experiments.figures.rows import NothingToDrawError, Run, Table, all_networks
-from experiments.reduction import wires
 
 PANEL_IN = (7.6, 2.5)
 

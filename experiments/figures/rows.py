@@ -15,7 +15,7 @@ from experiments import device, networks
 from experiments.device import MEMORY_KINDS, DeviceRow
 from experiments.energy import RowResult
 from experiments.figures.style import short
-from experiments.reduction import Outcome
+from experiments.outcome import Outcome
 from experiments.traces import TraceReader
 from instruments.errors import BenchError
 

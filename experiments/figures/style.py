@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.networks import NETWORKS
 
 if TYPE_CHECKING:
-    from experiments.reduction import Outcome
+    from experiments.outcome import Outcome
 
 FALLBACK_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
 FAMILY_MARKERS = {"AlexNet": "o", "NIN": "s", "ENet": "D", "Inception": "^", "ResNet": "v", "VGG": "P"}

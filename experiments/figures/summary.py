@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.figures.style import colour_of
 
 if TYPE_CHECKING:
-    from experiments.reduction import Outcome
+    from experiments.outcome import Outcome
 
 
 def _axes(title: str, ylabel: str) -> tuple[Any, Any]:

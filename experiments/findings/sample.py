@@ -13,7 +13,8 @@ import pandas as pd
 
 from experiments.device import DeviceRow
 from experiments.findings.verdict import MIN_REPEATS, listed
-from experiments.reduction import Outcome, reduce_run
+from experiments.outcome import Outcome
+from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments.errors import ConfigError
 

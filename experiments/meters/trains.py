@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from calibration.model import Calibration, Channel
-from experiments.energy import CaptureData, ReductionError, RowResult, Wires, measure
+from experiments.energy import CaptureData, ReductionError, RowResult, Wires, measure, wires
 from experiments.meters.pollers import POLLERS, Errors, Power, errors
 from experiments.meters.response import Response, Series, respond
 from experiments.networks.errors import SpecError
 from experiments.networks.specs import parse
 from experiments.plan import Plan, RunOptions, make_plan
-from experiments.reduction import reduce_run, wires
+from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments.errors import ConfigError, TraceError
 from instruments.waveform import Record

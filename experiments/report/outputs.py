@@ -8,7 +8,8 @@ from pathlib import Path
 
 from experiments import budgets, figures
 from experiments.command import complain, say
-from experiments.reduction import Outcome, reduce_run, results_csv
+from experiments.outcome import Outcome, results_csv
+from experiments.reduction import reduce_run
 from experiments.report.text import closing_text, plain_table
 from experiments.traces import TraceReader
 from instruments.errors import TraceError

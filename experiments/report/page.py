@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from experiments.figures.rows import Run, all_networks
-from experiments.reduction import Outcome
+from experiments.outcome import Outcome
 from experiments.report import (
     budgets,
     charts,

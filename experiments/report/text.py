@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from calibration.budget import Budget
 from experiments import report_device
 from experiments.energy import RowResult
-from experiments.reduction import Outcome, source_text
+from experiments.outcome import Outcome, source_text
 
 SHOWN = (
     ("time_per_image_s", "time", "ms/image", 1e3),

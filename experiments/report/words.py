@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.figures.rows import Run
+from experiments.outcome import source_text
 from experiments.plan import Plan
-from experiments.reduction import source_text
 from experiments.report import markup
 from experiments.report.findings import Judged
 from experiments.report.text import percent, shown

@@ -27,6 +27,9 @@ from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
 from instruments.waveform import Capture, Preamble, Record
 
+TEXTS_AT_ONCE = 64
+"""Long texts that are read together: one by one they take longer than the codes of a short capture."""
+
 
 class TraceReader:
     """Reads one run; `file` is the open HDF5 file. Raises TraceError for what is no trace, or of a newer schema.
@@ -39,6 +42,7 @@ class TraceReader:
         self.path = Path(path)
         self.windows: WindowSource | None = None
         self.calibrations: Sequence[Filed] | None = None
+        self._texts: dict[str, tuple[int, list[str]]] = {}
         if self.path.exists() and not self.path.is_file():
             raise TraceError(f"{self.path}: is no file")
         try:
@@ -149,8 +153,12 @@ class TraceReader:
     @tells_damage
     def long_text(self, name: str, index: int) -> str:
         """A long text (one of `schema.ON_DEMAND`) of one capture."""
-        g = self.file["captures"]
-        return schema.text_of(g[name][index]) if name in g else ""
+        if name not in self.file["captures"]:
+            return ""
+        first = index - index % TEXTS_AT_ONCE
+        if name not in self._texts or self._texts[name][0] != first:
+            self._texts[name] = first, schema.texts_of(self.file["captures"][name][first : first + TEXTS_AT_ONCE])
+        return self._texts[name][1][index - first]
 
     def readings(self, index: int) -> list[Reading]:
         """The supply's readings that belong to a capture."""

@@ -208,7 +208,7 @@ def _readings(role: str, preambles: Mapping[str, NDArray[Any]], correction: tupl
 
 def _corrections(reader: TraceReader, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Floats, Floats]]:
     """Offset and gain of both channels for each row, from the run's own zeros and comparisons."""
-    from experiments.reduction import calibrate_run
+    from experiments.run_calibration import calibrate_run
 
     calibration = calibrate_run(reader)
     if calibration is None:

@@ -27,7 +27,8 @@ from calibration.choice import Setup
 from calibration.records import MarkerDelayRecord, ProbeRecord, VoltageRecord, load, parse, save, text_of
 from calibration.show import relative_u
 from experiments import power_sweep, replay
-from experiments.reduction import reduce_run, results_csv
+from experiments.outcome import results_csv
+from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
 from instruments.simulated.station import Station

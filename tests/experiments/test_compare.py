@@ -12,8 +12,9 @@ import pytest
 from experiments.compare import _compare, parser
 from experiments.comparison import context, sides, verdicts
 from experiments.comparison.context import Shared
+from experiments.outcome import results_csv
 from experiments.plan import make_plan
-from experiments.reduction import reduce_run, results_csv
+from experiments.reduction import reduce_run
 from experiments.traces import CaptureRow, Reading, TraceReader, TraceWriter
 from instruments.errors import BenchError
 from tests.sweeps import run

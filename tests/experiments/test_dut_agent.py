@@ -173,13 +173,13 @@ def test_a_network_in_torch(dut: Dut, ring: RingReader) -> None:
         ({"warmup_s": -1}, "bad_request", "warmup_s"),
         ({"device": "tpu"}, "bad_request", "not auto, cpu or cuda"),
         ({"mode": Mode("fp8")}, "bad_request", "dtype 'fp8' is none of fp32, fp16, bf16, int8"),
-        ({"mode": Mode("fp16")}, "bad_request", "busy:1 takes no mode"),
-        ({"weights": "w.pth"}, "bad_request", "busy:1 takes no --weights"),
-        ({"device": "cuda"}, "bad_request", "busy:1 runs on the CPU only"),
+        ({"mode": Mode("fp16")}, "bad_request", "'busy:1' at batch 1: it takes no mode"),
+        ({"weights": "w.pth"}, "bad_request", "'busy:1' at batch 1: it takes no --weights"),
+        ({"device": "cuda"}, "bad_request", "'busy:1' at batch 1: it runs on the CPU only"),
         (
             {"network": "AlexNet", "mode": Mode(cuda_graphs=True), "device": "cpu"},
             "bad_request",
-            "AlexNet cannot run in mode fp32 cuda_graphs: CUDA graphs need a CUDA device, and this is cpu",
+            "'AlexNet' at batch 1: it cannot run in mode fp32 cuda_graphs: CUDA graphs need a CUDA device",
         ),
     ],
 )

@@ -100,7 +100,7 @@ def test_the_network_really_gets_what_the_mode_says(dut: Dut) -> None:
 def test_int8_quantises_all_or_the_linear_layers_or_says_that_it_cannot(dut: Dut) -> None:
     assert run(dut, "own:make@3x8x8", Mode("int8")).facts["quantised"].startswith("static, ")
     assert run(dut, "own:Branching@4", Mode("int8")).facts["quantised"].startswith("dynamic, linear layers only")
-    assert "own:Untraceable@4 cannot run in int8: " in refused(dut, "own:Untraceable@4", Mode("int8"))
+    assert "'own:Untraceable@4' at batch 2: it cannot run in int8: " in refused(dut, "own:Untraceable@4", Mode("int8"))
     assert "torch can quantise" in refused(dut, "own:norm@3x8x8", Mode("int8"))
     assert "not compiled" in refused(dut, "own:make@3x8x8", Mode("int8", compile=True))
 
@@ -136,7 +136,9 @@ def test_what_does_not_compile_is_refused(dut: Dut, tmp_path: Path) -> None:
     )
     with Dut.start([sys.executable, "-P", "-c", code], {"PYTHONPATH": str(ROOT)}) as other:
         said = refused(other, "torch.nn:Identity@4", Mode(compile=True))
-    assert "torch.nn:Identity@4 does not run with torch.compile on an input of 2x4: no compiler" in said
+    assert (
+        "'torch.nn:Identity@4' at batch 2: it does not run with torch.compile on an input of 2x4: no compiler" in said
+    )
 
 
 def test_threads(dut: Dut) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.reduction import COLUMNS, TRUTH_COLUMN
+from experiments.outcome import COLUMNS, TRUTH_COLUMN
 from experiments.traces import TraceReader
 from tests.sweeps import QUICK, lab_file, rows, run, virtual_lab_file
 

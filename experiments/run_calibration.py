@@ -1,0 +1,137 @@
+"""The calibration of a run from its own captures and the records that it was offered.
+
+The live sweep calls this with what it has captured so far, the reduction with all that the file holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calibration import in_situ
+from calibration.choice import NO_RECORDS, Records
+from calibration.model import Calibration
+from experiments.calibrations import combined, promised, records_of
+from experiments.energy import Measured, ReductionError, measure, wires
+from experiments.plausible import gain_fault
+from instruments.lab import Lab
+
+if TYPE_CHECKING:
+    from experiments.traces import Reading, TraceReader
+
+Steady = tuple[Measured, "list[Reading]"]
+"""A zero, an idle record or a comparison with the supply, and what the supply read during it."""
+
+
+def comparison_fault(lab: Lab, steady: list[Steady]) -> ReductionError | None:
+    """Judge the last of some captures, a comparison with the supply, by the zero before it; None: it may be right."""
+    measured, readings = steady[-1]
+    zeros = [m for m, _ in steady if m.data.kind == "zero" and m.data.session == measured.data.session]
+    if not zeros or measured.window is None or measured.mean_i is None or measured.mean_v is None:
+        return None
+    inside = [r for r in readings if r.done_after_trigger_s < measured.window.duration_s]
+    amps, volts = ([r.value for r in inside if r.quantity == quantity] for quantity in "AV")
+    zero_i, zero_v = zeros[-1].mean_i, zeros[-1].mean_v
+    if not amps or not volts or zero_i is None or zero_v is None:
+        return None
+    at_a = float(np.mean(amps))
+    lead_ohm = lab.supply.lead_resistance_ohm or 0.0 if lab.supply.sense == "local" else 0.0
+    at_v = float(np.mean(volts)) - lead_ohm * at_a
+    return gain_fault(lab, measured.mean_i.mean - zero_i.mean, measured.mean_v.mean - zero_v.mean, at_a, at_v)
+
+
+def find_calibration(lab: Lab, steady: list[Steady], records: Records = NO_RECORDS) -> Calibration | None:
+    """Calibrate from the zero and gain captures of a run, and calibration records; None when there is no zero yet."""
+    found = _in_situ(lab, steady, records)
+    return None if found is None else combined(found, records)[0]
+
+
+def _in_situ(lab: Lab, steady: list[Steady], records: Records) -> Calibration | None:
+    """What the run's own captures tell, with the leads as a record or lab.yaml knows them."""
+    zeros, comparisons = [], []
+    for measured, readings in steady:
+        if measured.mean_i is None or measured.mean_v is None:
+            continue
+        if measured.data.kind == "zero":
+            zeros.append(in_situ.Zero(measured.data.at_s, measured.mean_i, measured.mean_v))
+        elif measured.data.kind == "gain" and measured.window is not None:
+            inside = [r for r in readings if r.done_after_trigger_s < measured.window.duration_s]
+            comparisons.append(
+                in_situ.Comparison(
+                    measured.data.at_s,
+                    measured.mean_i,
+                    measured.mean_v,
+                    tuple(r.value for r in inside if r.quantity == "A"),
+                    tuple(r.value for r in inside if r.quantity == "V"),
+                )
+            )
+    if not zeros:
+        return None
+    lead_ohm, u_lead_ohm = 0.0, 0.0
+    if lab.supply.sense == "local":
+        lead_ohm, u_lead_ohm = lab.supply.lead_resistance_ohm or 0.0, lab.supply.lead_resistance_u_ohm
+        if records.voltage is not None and records.voltage.lead_ohm is not None:
+            lead_ohm, u_lead_ohm = records.voltage.lead_ohm.value, records.voltage.lead_ohm.u
+    return in_situ.calibrate(
+        zeros,
+        comparisons,
+        in_situ.BenchTerms(
+            lab.probe.range_v_per_a,
+            lab.probe.drift_u_a / lab.probe.turns,
+            lab.probe.drift_unbracketed_u_a / lab.probe.turns,
+            lab.supply.output_off_residual_a,
+            lead_ohm,
+            u_lead_ohm,
+            lab.probe.linearity,
+        ),
+    )
+
+
+def calibrations_of(
+    lab: Lab, steady: list[Steady], cells: list[Measured], records: Records
+) -> tuple[dict[int, Calibration], list[str]]:
+    """The calibration of each session of the bench that has a zero, or a maker's promise; and notes for the reader."""
+    sessions: dict[int, list[Steady]] = {}
+    for measured, readings in steady:
+        sessions.setdefault(measured.data.session, []).append((measured, readings))
+    found: dict[int, Calibration] = {}
+    notes: list[str] = []
+    for session in sorted({*sessions, *(cell.data.session for cell in cells)}):
+        own = _in_situ(lab, sessions.get(session, []), records)
+        if own is not None:
+            found[session], said = combined(own, records)
+            said = [*_calibration_notes(found[session], records), *said]
+        else:
+            volts = [m.window.mean_v for m in cells if m.window is not None and m.data.session == session]
+            by_maker = promised(records, float(np.mean(volts))) if volts else None
+            if by_maker is None:
+                continue
+            found[session] = by_maker
+            said = [f"no zero: zero and gains are known by {by_maker.current.gain.source} alone"]
+        measured_in = {cell.data.session for cell in cells}
+        if measured_in and session not in measured_in:
+            continue  # nothing rests on this session's calibration
+        notes += [f"session {session + 1}: {note}" for note in said] if len(sessions) > 1 else said
+    return found, notes
+
+
+def calibrate_run(reader: TraceReader) -> Calibration | None:
+    """Calibrate from a run's own zeros, comparisons and records; None where no zero was committed."""
+    lab, records = reader.lab(), records_of(reader)
+    steady: list[Steady] = []
+    for data in reader.data(kinds=("zero", "gain")):
+        with contextlib.suppress(ReductionError):
+            steady.append((measure(data, wires(lab)), reader.readings(data.index)))
+    return find_calibration(lab, steady, records)
+
+
+def _calibration_notes(calibration: Calibration, records: Records) -> list[str]:
+    notes = []
+    if math.isinf(calibration.current.gain.at) and records.probe is None:
+        notes.append("the gains were not compared with the supply: they stand at 1 within the makers' limits")
+    if not calibration.current.offset.bracketed:
+        notes.append("the zero was taken once only: its later drift is a guess of lab.yaml (drift_unbracketed_u_a)")
+    return notes
