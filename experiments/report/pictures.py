@@ -19,6 +19,9 @@ PRINT_DPI = 170
 FEWEST_ROWS = 3
 """Results below which a figure says less than the table does."""
 
+FEWEST_NETWORKS = 3
+"""Networks below which there is no relation between them to be seen."""
+
 OF_NETWORKS, OF_BATCHES, OF_ANY = (1, 2, 6, 7, 8, 9, 10, 12, 16), (3, 4, 5, 11), (14,)
 """Figures that set networks beside each other, those that set batch sizes, and that which needs one result alone."""
 
@@ -43,12 +46,11 @@ def _enough(figure: Figure, runs: Sequence[Run]) -> None:
         return
     if len(found) < FEWEST_ROWS:
         raise NothingToDrawError(f"fewer than {FEWEST_ROWS} results")
-    for numbers, values, of in (
-        (OF_NETWORKS, {(id(run), row.network) for run, row in found}, "of one network"),
-        (OF_BATCHES, {row.batch for _, row in found}, "of one batch size"),
-    ):
-        if figure.number in numbers and len(values) < 2:
-            raise NothingToDrawError(f"results {of} alone")
+    networks, batches = {(id(run), row.network) for run, row in found}, {row.batch for _, row in found}
+    if figure.number in OF_NETWORKS and len(networks) < FEWEST_NETWORKS:
+        raise NothingToDrawError(f"results of fewer than {FEWEST_NETWORKS} networks")
+    if figure.number in OF_BATCHES and len(batches) < 2:
+        raise NothingToDrawError("results of one batch size alone")
 
 
 def _figure(figure: Figure, runs: Sequence[Run]) -> str:

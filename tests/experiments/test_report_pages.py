@@ -33,7 +33,7 @@ SECTIONS = [
     "summary", "results", "against-batch", "waveforms", "figures", "findings", "budget", "device", "flags",
     "identities", "calibration", "environment", "reproduce", "screen",
 ]  # fmt: skip
-SWEEP = ["--networks", "AlexNet,ENet", "--batches", "1,4", "--repeats", "2", "--window", "0.4", "--seed", "11"]
+SWEEP = ["--networks", "AlexNet,ENet,BN-NIN", "--batches", "1,4", "--repeats", "2", "--window", "0.4", "--seed", "11"]
 
 
 def sections(text: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_the_page_is_whole_and_asks_nothing_of_others(swept: Path) -> None:
     assert "://" not in page.replace("TCPIP::", "")
     assert not re.search(r"url\(|@import", page)
     assert len(re.findall(r"<figure id='figure_\d\d_\w+'>", text)) == 16
-    for words in ("±", "trace.h5 --out DIR", "--networks AlexNet,ENet --batches 1,4 --repeats 2", "MSO-X 2024A"):
+    for words in ("±", "trace.h5 --out DIR", "--networks AlexNet,ENet,BN-NIN --batches 1,4 --repeats 2", "MSO-X 2024A"):
         assert words in page
     assert text.isascii() or "charset='utf-8'" in text
     assert (swept / "report.html").stat().st_size < 6_000_000
@@ -129,7 +129,7 @@ def test_network_names_end_no_script(swept: Path, tmp_path: Path) -> None:
         file["provenance"]["plan"] = np.frombuffer(text.encode(), dtype="S1")
     page = report(tmp_path / "report.html", trace)
     names = [network["name"] for network in block(page, "chart-data")["networks"]]
-    assert names == ["AlexNet", EVIL]
+    assert names == ["AlexNet", EVIL, "BN-NIN"]
     assert "<script>alert" not in page
     assert page.count("</script>") == 3
 
