@@ -5,8 +5,9 @@
 Each sweep draws every error of the bench from the distribution that the budget states for it: the clamp's and the
 oscilloscope's gain and the supply's read-back anywhere within their limits, the zero's drift, the current that flows
 with the output off, a bow of the current's channel, coloured noise, a clock 50 ppm off at most, marker delay and
-jitter, scatter of the device. Then it measures as a sweep does, from codes to results: zeros, a comparison with the
-supply, three repeats of a load of 0.8 A and one of 0.4 A. Records are 0.6 s long instead of 2 s.
+jitter, scatter of the device, an idle current that wanders. Then it measures as a sweep does, from codes to results:
+zeros, a comparison with the supply, three repeats of a load of 0.8 A and one of 0.4 A. Records are 0.76 s long instead
+of 2 s.
 
 Then, source by source, the same with one error alone against the components of the budget that stand for it: a
 component that claims too much or too little shows there even where another dominates the whole.
@@ -34,13 +35,14 @@ from calibration.budget import Budget
 from calibration.model import Delay
 from experiments.energy import QUANTITIES, CaptureData, Measured, RowResult, Wires, measure, results
 from instruments import lab as lab_yaml
+from instruments.e3645a.ratings import READ_BACK
 from instruments.lab import Lab
 from instruments.simulated.world import GATE, WORK, World
 from instruments.waveform import Capture, Preamble, Record
 
 LAB = Path(__file__).parent.parent / "lab.yaml"
 WIRES = Wires("current", "voltage", "markers", 0, 1)
-DT_S, POINTS, BEFORE = 20e-6, 30_000, 0.25
+DT_S, POINTS, BEFORE = 20e-6, 38_000, 0.2
 APERTURE_S = 4e-6
 BATCH, BATCHES, BATCH_S = 4, 26, 0.016
 REPEATS = 3
@@ -50,6 +52,12 @@ READING_S = 0.04
 ROWS = {"0.8 A": 0.8, "0.4 A": 0.4}
 SPREAD = 0.001
 """Relative standard deviation of a batch's duration from run to run."""
+
+QUIET_S = 0.2
+"""How long the board rests after a loop; 0: it does not say that it does."""
+
+IDLE_WANDER_A, IDLE_WANDER_S = 2e-3, 10.0
+"""Wander of the idle current: by 0.5 mA during a loop, and by as much in each run of a row, 10 s apart."""
 
 STRATA = 16
 """Lasting errors of a bench, each of which is drawn once a sweep."""
@@ -72,6 +80,7 @@ SWITCHES = (
     "marker jitter",
     "repeatability",
     "quantisation",
+    "idle wander",
 )
 
 _EDGES = ("edge at the gate's rise", "edge at the gate's fall")
@@ -199,6 +208,8 @@ class Bench:
         changed: dict[str, float] = {"probe_wander_a": 0.0, "probe_drift_sd_a_per_s": 0.0}
         changed["marker_delay_s"] = DELAY_S
         changed["marker_jitter_s"] = self.when("marker jitter", JITTER_S)
+        changed["idle_wander_a"] = self.when("idle wander", IDLE_WANDER_A)
+        changed["idle_wander_period_s"] = IDLE_WANDER_S
         if "noise" not in errors.on:
             changed |= {"probe_noise_a": 0.0, "probe_slow_noise_a": 0.0, "voltage_noise_v": 0.0}
         facts = lab.simulation.world.model_copy(update=changed)
@@ -209,6 +220,7 @@ class Bench:
         self.world.voltage_offset_v = self.when("zero", self.world.voltage_offset_v)
         self.world.output_off_a = self.when("output off", errors.output_off_a)
         self.bow = self.when("linearity", errors.bow)
+        self.quiet_s = QUIET_S
         self.taken = 0
         self.runs = 0
 
@@ -273,7 +285,9 @@ class Bench:
         self.runs += 1
         self.mark_run(at_s, BATCH_S * spread)
         capture = self.capture(at_s, stray_a)
-        data = CaptureData(0, "cell", name, BATCH, repeat, at_s, capture, BATCHES, BATCHES * BATCH)
+        data = CaptureData(
+            0, "cell", name, BATCH, repeat, at_s, capture, BATCHES, BATCHES * BATCH, quiet_after_s=self.quiet_s
+        )
         return measure(data, WIRES)
 
     def comparison(self, at_s: float, stray_a: float) -> in_situ.Comparison:
@@ -289,7 +303,7 @@ class Bench:
             t: NDArray[np.float64] = np.linspace(begun_s, begun_s + READING_S, round(READING_S / DT_S), endpoint=False)
             volts, amps = self.world.board(t)
             readings.append((float(amps.mean()), float(volts.mean())))
-        limits = (in_situ.READBACK_CURRENT, in_situ.READBACK_VOLTAGE)
+        limits = (READ_BACK.current, READ_BACK.voltage)
         switches = ("supply read-back, current", "supply read-back, voltage")
         a, v = (
             [
@@ -510,9 +524,18 @@ def main() -> None:
     parser.add_argument("--by-source", type=int, metavar="N", help="sweeps for each source alone (default: a fifth)")
     parser.add_argument("--processes", type=int, metavar="N", help="(default: one a processor)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--mode", choices=("paper", "long"), default="paper", help="long: runs of many captures")
+    parser.add_argument("--adaptive", action="store_true", help="repeats that end once they agree")
     options = parser.parse_args()
     if options.sweeps < 1:
         parser.error("--sweeps: at least 1")
+    if options.mode == "long" or options.adaptive:
+        from benchmarks import coverage_long  # which builds upon this one
+
+        ask = coverage_long.check_adaptive if options.adaptive else coverage_long.check_long
+        found = ask(options.sweeps, options.seed, options.processes)
+        print(json.dumps(found, indent=1) if options.json else coverage_long.text(found))
+        return
     result = check(
         options.sweeps,
         options.seed,

@@ -7,8 +7,8 @@ distributions (GUM Supplement 1); the interval of first order, by Student's t, i
 
 One thing is not done as Supplement 1 has it. It gives each input that was observed a few times a Student's t of its
 own, and a sum of several such t holds the truth more often than it says: two of two degrees of freedom each in 99 % of
-cases instead of 95 %. So everything that is normal or t becomes one t first, by Welch-Satterthwaite (GUM G.4.1), and
-that one is propagated together with the limits.
+cases instead of 95 %. So all that have finite degrees of freedom become one t first, by Welch-Satterthwaite
+(GUM G.4.1), and that one is propagated with the rest.
 """
 
 from __future__ import annotations
@@ -146,17 +146,17 @@ def effective_dof(components: Iterable[Component]) -> float:
 
 
 def independent_errors(components: Iterable[Component]) -> list[propagation.Part]:
-    """What is propagated: each limit, and all that scatters as one normal error or one Student's t."""
-    components = tuple(components)
-    limits: list[propagation.Part] = [
-        (c.distribution, c.u, c.dof) for c in components if c.distribution == "rectangular"
-    ]
-    scattered = [c for c in components if c.distribution != "rectangular" and c.u > 0]
-    if not scattered:
-        return limits
-    dof = effective_dof(scattered)
-    u = math.sqrt(math.fsum(c.u**2 for c in scattered))
-    return [*limits, ("normal" if math.isinf(dof) else "t", u, dof)]
+    """What is propagated: limits and normal errors as they are, those of finite degrees of freedom as one t."""
+    components = tuple(c for c in components if c.u > 0)
+    kept: list[propagation.Part] = [(c.distribution, c.u, c.dof) for c in components if not _is_t(c)]
+    few = [c for c in components if _is_t(c)]
+    if not few:
+        return kept
+    return [*kept, ("t", math.sqrt(math.fsum(c.u**2 for c in few)), effective_dof(few))]
+
+
+def _is_t(component: Component) -> bool:
+    return component.distribution != "rectangular" and math.isfinite(component.dof)
 
 
 def without_zero(components: Iterable[Component]) -> tuple[Component, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from calibration.model import Delay
 from calibration.records import (
     ChannelAccuracyRecord,
     CurrentSetting,
@@ -186,6 +187,11 @@ class Records:
         """The marker lines'."""
         found: MarkerDelayRecord | None = self._one("marker_delay")
         return found
+
+    @property
+    def delay(self) -> Delay | None:
+        """That of the marker lines, None where it is not known."""
+        return None if self.marker_delay is None else self.marker_delay.delay()
 
     @property
     def accuracy(self) -> ChannelAccuracyRecord | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from calibration.in_situ import LEADS, READBACK_CURRENT, READBACK_VOLTAGE, ZERO_OF_READBACK
+from calibration.in_situ import LEADS, ZERO_OF_READBACK
 from calibration.model import Calibration, Channel, Gain, GainTerm
 from calibration.records import ProbeRecord, VoltageRecord
 
@@ -48,33 +48,31 @@ def with_records(
     current, volts = calibration.current, calibration.voltage
     linearity, linear_to_a = calibration.linearity, calibration.linear_to_a
     if probe is not None:
-        weighed = _weigh(current, probe, READBACK_CURRENT, probe.valid_a.low, probe.valid_a.high)
+        weighed = _weigh(current, probe, probe.valid_a.low, probe.valid_a.high)
         notes.append(f"current: {weighed.note}")
         current = replace(current, gain=weighed.gain)
         if weighed.agrees:
             linearity, linear_to_a = probe.linearity, probe.valid_a.high
     if voltage is not None:
-        weighed = _weigh(volts, voltage, READBACK_VOLTAGE, voltage.valid_v.low, voltage.valid_v.high)
+        weighed = _weigh(volts, voltage, voltage.valid_v.low, voltage.valid_v.high)
         notes.append(f"voltage: {weighed.note}")
         volts = replace(volts, gain=weighed.gain)
     changed = replace(calibration, current=current, voltage=volts, linearity=linearity, linear_to_a=linear_to_a)
     return changed, notes
 
 
-def _weigh(
-    channel: Channel, record: ProbeRecord | VoltageRecord, limits: tuple[float, float], low: float, high: float
-) -> Weighed:
+def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, high: float) -> Weighed:
     own, slope = channel.gain, record.gain
-    relative, absolute = limits
     u_fit, u_stable = slope.u / slope.value, record.stability / math.sqrt(3.0)
     stability = GainTerm("stability since its calibration", u_stable)
     shares_leads = isinstance(record, VoltageRecord) and record.lead_ohm is not None
     shares_reference = record.reference.kind == "read-back"
     u_of_record = record.reference.relative_limit / math.sqrt(3.0)
     made = f"calibration of {record.made:%Y-%m-%d}"
-    if math.isinf(own.at):
+    if own.limits is None:
         alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
         return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
+    relative, absolute, _ = own.limits
     u_offset = absolute / math.sqrt(3.0) / own.at
     u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others))
     u_record = math.hypot(u_fit, u_stable)
@@ -112,6 +110,7 @@ def _weigh(
         max(high, own.high),
         f"{own.source}, weight {share * 100:.0f} %, and {made}",
         tuple(others),
+        own.limits,
     )
     return Weighed(gain, f"{found}; weights {share * 100:.0f} % of this run and {rest * 100:.0f} % of the record")
 

@@ -1,9 +1,7 @@
 """Calibrate both channels of a run against the supply's read-back, from records of the run itself. Pure.
 
 The zero is taken with the output off, the gain while the board does steady work and the supply
-reports its output. Accuracy of the read-back, 12 months, 25 +-5 C: voltage 0.05 % + 5 mV, current
-0.15 % + 5 mA (User's Guide of the E364xA family; the figures are those of the dual models, the
-E3645A's own row is unconfirmed).
+reports its output. What the supply promises of these readings (`BenchTerms.read_back`) is the reference.
 """
 
 from __future__ import annotations
@@ -16,10 +14,8 @@ import numpy as np
 
 from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
 from calibration.statistics import MeanOfRecord
-
-READBACK_CURRENT = (0.0015, 0.005)
-READBACK_VOLTAGE = (0.0005, 0.005)
-"""Limits of the read-back: relative part, absolute part (A or V)."""
+from instruments.e3645a.ratings import READ_BACK
+from instruments.readback import ReadBack
 
 PROBE_GAIN_LIMIT = {0.1: 0.03, 0.01: 0.04}
 """Limits of the 1146B's gain by range in V/A, after its zero is removed (1146B manual p.18, 21)."""
@@ -59,6 +55,7 @@ class BenchTerms:
     lead_ohm: float
     lead_u_ohm: float
     linearity: float
+    read_back: ReadBack = READ_BACK
 
 
 @dataclass(frozen=True)
@@ -144,11 +141,9 @@ def _gains(
     n = len(comparisons)
     moved_i, moved_v = _moved(ratios_i, noise_i), _moved(ratios_v, noise_v)
     current_a, voltage_v = float(np.mean(at_a)), float(np.mean(at_v))
-    relative, absolute = READBACK_CURRENT
-    u_i = (relative * current_a + absolute) / math.sqrt(3.0) / current_a
+    u_i = terms.read_back.current.of(current_a) / math.sqrt(3.0) / current_a
     drift = GainTerm("drift of the zero", zi.u_drift / current_a, distribution="normal")
-    relative, absolute = READBACK_VOLTAGE
-    u_v = (relative * voltage_v + absolute) / math.sqrt(3.0) / voltage_v
+    u_v = terms.read_back.voltage.of(voltage_v) / math.sqrt(3.0) / voltage_v
     leads = (GainTerm(LEADS, terms.lead_u_ohm * current_a / voltage_v, distribution="normal"),)
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
     readings = sum(len(c.reference_a) for c in comparisons)
@@ -165,6 +160,7 @@ def _gains(
             RANGE * current_a,
             source,
             (drift, *moved_i),
+            terms.read_back.current,
         ),
         Gain(
             float(np.mean(ratios_v)),
@@ -176,6 +172,7 @@ def _gains(
             1.1 * voltage_v,
             source,
             (*leads, *moved_v),
+            terms.read_back.voltage,
         ),
     )
 

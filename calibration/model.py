@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from instruments.readback import Limits
+
 
 @dataclass(frozen=True)
 class ZeroPoint:
@@ -87,7 +89,8 @@ class Gain:
     `u_reference` (relative, rectangular limit / sqrt 3) is the reference's specification, `u_noise`
     (relative, `dof` degrees of freedom) the scatter of the comparison, `others` what else makes it unsure. `at` is
     the true value at which an error of this channel's zero cancels, since the gain was found through that zero
-    (inf: it was not), `low`..`high` the range in which it may be used.
+    (inf: it was not), `low`..`high` the range in which it may be used. `limits` are those of the reading that it was
+    compared with in the run, None where it was not.
     """
 
     value: float
@@ -99,6 +102,7 @@ class Gain:
     high: float
     source: str
     others: tuple[GainTerm, ...] = ()
+    limits: Limits | None = None
 
     def check(self, true_value: float, what: str) -> None:
         """Raise ValueError when a value lies outside the range that this gain was found for."""

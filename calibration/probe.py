@@ -19,13 +19,14 @@ import numpy as np
 
 from calibration.at_bench import Common, Session, Steady, add_options, calibrate, check_options, refuse
 from calibration.choice import Setup
-from calibration.in_situ import PROBE_GAIN_LIMIT, READBACK_CURRENT, SCOPE_GAIN_LIMIT
+from calibration.in_situ import PROBE_GAIN_LIMIT, SCOPE_GAIN_LIMIT
 from calibration.line import bow, fit_line
 from calibration.model import Offset, ZeroPoint
 from calibration.records import Estimate, Point, ProbeRecord, Record, Reference, Span
+from calibration.reference import read_back_of
 from instruments import bench_steps
 from instruments.command import leave, run
-from instruments.e3645a.ratings import RANGE_LIMITS, RESOLUTION, programming_tolerance_a
+from instruments.e3645a.ratings import RANGE_LIMITS, programming_tolerance_a
 from instruments.errors import ConfigError, InstrumentError
 from instruments.lab import Lab
 from instruments.scope_facts import clamp
@@ -125,7 +126,7 @@ class Plan:
                 f"--load-ohm {load_ohm:g}: at supply.voltage_v {volts:g} V at most "
                 f"{0.95 * volts / max(currents):.3g} ohm let {max(currents):g} A through"
             )
-        return cls(tuple(sorted(currents)), load_ohm, *_reference(args), args.stability)
+        return cls(tuple(sorted(currents)), load_ohm, *_reference(args, lab), args.stability)
 
 
 def _currents(text: str) -> tuple[float, ...]:
@@ -138,11 +139,11 @@ def _currents(text: str) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def _reference(args: argparse.Namespace) -> tuple[Reference, float | None]:
+def _reference(args: argparse.Namespace, lab: Lab) -> tuple[Reference, float | None]:
     if args.reference == "read-back":
-        relative, absolute = READBACK_CURRENT
+        relative, absolute, step = read_back_of(lab).current
         known = Reference(
-            kind="read-back", relative_limit=relative, offset_limit=absolute, resolution=RESOLUTION[1]
+            kind="read-back", relative_limit=relative, offset_limit=absolute, resolution=step
         )  # fmt: skip
         return known, None
     try:
@@ -227,7 +228,8 @@ def _known(session: Session, plan: Plan, direction: Any, amps: float) -> Known:
             raise refuse(f"{len(steady.amps)} readings of the supply in {session.window_s:g} s: take a longer --window")
         readings = np.array(steady.amps)
         scatter = float(readings.std(ddof=1)) / math.sqrt(len(readings))
-        return Known(direction, steady, float(readings.mean()), math.hypot(scatter, RESOLUTION[1] / math.sqrt(12.0)))
+        step = read_back_of(session.lab).current.step
+        return Known(direction, steady, float(readings.mean()), math.hypot(scatter, step / math.sqrt(12.0)))
     simulated, shunt_ohm = session.bench.simulated, plan.shunt_ohm
     begin_s, end_s = steady.t_s, clock.monotonic()
     volts = session.person.reads(
@@ -240,7 +242,7 @@ def _known(session: Session, plan: Plan, direction: Any, amps: float) -> Known:
 
 def _wait_for_current(session: Session, amps: float) -> None:
     supply, clock = session.bench.supply, session.bench.clock
-    tolerance_a = programming_tolerance_a(amps) + READBACK_CURRENT[0] * amps + READBACK_CURRENT[1]
+    tolerance_a = programming_tolerance_a(amps) + read_back_of(session.lab).current.of(amps)
     until_s = clock.monotonic() + 5.0
     while abs((got := supply.measure_current_a()) - amps) > tolerance_a or supply.mode() != "CC":
         if clock.monotonic() > until_s:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.budget import student_t
-from calibration.in_situ import READBACK_CURRENT, ZERO_OF_READBACK
+from calibration.in_situ import ZERO_OF_READBACK
 from calibration.model import Calibration
+from instruments.readback import Limits
 
 STEADY = 0.02
 """Half the range of a load's means over a tenth of a second, relative to its mean, above which it is not steady."""
@@ -62,10 +63,10 @@ class Departure:
         return abs(self.departs) / (COVERAGE * self.u) if self.u > 0 else math.nan
 
 
-def departure(stretch: Stretch, calibration: Calibration, resolution_a: float, *, by_readback: bool) -> Departure:
+def departure(stretch: Stretch, calibration: Calibration, read_back: Limits, *, by_readback: bool) -> Departure:
     """Compare a stretch's gain with the one used.
 
-    `by_readback` says that the latter rests on the same supply's read-back, `resolution_a` is one step of that.
+    `read_back` are the limits of the supply's current, and `by_readback` says that the gain used rests on it too.
     """
     channel = calibration.current
     gain, n = channel.gain, len(stretch.reference_a)
@@ -78,12 +79,12 @@ def departure(stretch: Stretch, calibration: Calibration, resolution_a: float, *
         return Departure(amps, math.nan, math.nan, "no current to compare")
     if stretch.swing_a > STEADY * seen_a:
         return Departure(amps, math.nan, math.nan, f"the load swings by {stretch.swing_a / seen_a * 100:.1f} %")
-    relative, absolute = (limit / math.sqrt(3.0) for limit in READBACK_CURRENT)
+    relative, absolute = read_back.relative / math.sqrt(3.0), read_back.absolute / math.sqrt(3.0)
     scatter_a = float(readings.std(ddof=1)) / math.sqrt(n) * student_t(PROBABILITY, n - 1) / COVERAGE
     shared = min(gain.u_reference, relative) if by_readback else 0.0
     u = math.hypot(
         scatter_a / amps,
-        resolution_a / math.sqrt(12.0) / amps,
+        read_back.step / math.sqrt(12.0) / amps,
         stretch.swing_a / seen_a / math.sqrt(3.0 * n),
         math.sqrt(calibration.noise.current_a2s / stretch.duration_s) / amps,
         channel.offset.u_drift / amps,

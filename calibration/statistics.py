@@ -55,3 +55,16 @@ def mean_of_repeats(values: NDArray[np.float64]) -> tuple[float, float, float]:
     if n == 1:
         return float(values[0]), math.nan, math.nan
     return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n), float(n - 1)
+
+
+def mean_of_stages(values: NDArray[np.float64], first: int) -> tuple[float, float, float]:
+    """Mean of repeats whose number was chosen by their own scatter, its standard uncertainty and degrees of freedom.
+
+    Stein (Ann. Math. Statist. 16, 243, 1945): with the scatter of the `first` ones alone, Student's t of `first` - 1
+    holds exactly whatever rule their scatter ends by, since the mean of normal values does not depend on it. The
+    scatter of all of them is too small where a rule ended them because it was small.
+    """
+    if len(values) <= first:
+        return mean_of_repeats(values)
+    _, u, dof = mean_of_repeats(values[:first])
+    return float(values.mean()), u * math.sqrt(first / len(values)), dof

@@ -18,12 +18,13 @@ import numpy as np
 
 from calibration.at_bench import Common, Session, Steady, add_options, calibrate, check_options, refuse
 from calibration.choice import Setup
-from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE, SCOPE_GAIN_LIMIT
+from calibration.in_situ import SCOPE_GAIN_LIMIT
 from calibration.line import Line, fit_line
 from calibration.records import Estimate, Point, Record, Reference, Span, VoltageRecord
+from calibration.reference import read_back_of
 from instruments import bench_steps
 from instruments.command import leave, run
-from instruments.e3645a.ratings import RANGE_LIMITS, RESOLUTION
+from instruments.e3645a.ratings import RANGE_LIMITS
 from instruments.errors import ConfigError, InstrumentError
 from instruments.lab import Lab
 
@@ -170,8 +171,9 @@ def _known(session: Session, direction: Any, *, amps: bool = False) -> Known:
     steady = session.steady("load", read)
     if len(steady.volts) < LEAST_READINGS:
         raise refuse(f"{len(steady.volts)} readings of the supply in {session.window_s:g} s: take a longer --window")
-    volts, u_volts = _mean(steady.volts, RESOLUTION[0])
-    current, u_current = _mean(steady.amps, RESOLUTION[1]) if amps else (0.0, 0.0)
+    read_back = read_back_of(session.lab)
+    volts, u_volts = _mean(steady.volts, read_back.voltage.step)
+    current, u_current = _mean(steady.amps, read_back.current.step) if amps else (0.0, 0.0)
     return Known(direction, steady, volts, u_volts, current, u_current)
 
 
@@ -185,7 +187,8 @@ def evaluate(
     zero: Steady, known: Sequence[Known], loaded: Sequence[Known], plan: Plan, lab: Lab, common: Common
 ) -> VoltageRecord:
     """Fit the lines and make the record; raises CalibrationError for figures that contradict each other."""
-    relative, absolute = READBACK_VOLTAGE
+    read_back = read_back_of(lab)
+    relative, absolute, step = read_back.voltage
     x, y = np.array([k.volts for k in known]), np.array([k.steady.voltage.mean - zero.voltage.mean for k in known])
     u_x, u_y = np.array([k.u_volts for k in known]), np.array([k.steady.voltage.u for k in known])
     line = fit_line(x, y, u_x, u_y)
@@ -204,7 +207,7 @@ def evaluate(
         **common.fields,
         setting=Setup.of(lab, common.fields["made"]).voltage,
         reference=Reference(
-            kind="read-back", relative_limit=relative, offset_limit=absolute, resolution=RESOLUTION[0]
+            kind="read-back", relative_limit=relative, offset_limit=absolute, resolution=step
         ),
         gain=Estimate(value=line.slope, u=line.u_slope, dof=float(line.dof)),
         stability=plan.stability,
@@ -212,7 +215,7 @@ def evaluate(
         zero_v=Estimate(value=zero.voltage.mean, u=zero.voltage.u, dof=zero.voltage.dof),
         noise_v2s=zero.voltage.density,
         sense=lab.supply.sense,
-        lead_ohm=_lead(loaded, line, zero) if loaded else None,
+        lead_ohm=_lead(loaded, line, zero, read_back.current.relative) if loaded else None,
         valid_v=Span(low=0.0, high=BEYOND * max(plan.volts)),
         points=[
             Point(
@@ -224,10 +227,11 @@ def evaluate(
     )  # fmt: skip
 
 
-def _lead(loaded: Sequence[Known], line: Line, zero: Steady) -> Estimate:
+def _lead(loaded: Sequence[Known], line: Line, zero: Steady, share_a: float) -> Estimate:
     """What the read-back has more than the board's end, per ampere.
 
-    Through a resistor voltage follows current, so that an error of the gain looks like resistance.
+    `share_a` limits the relative error of the current. Through a resistor voltage follows current, so that an error of
+    the gain looks like resistance.
     """
     amps = np.array([k.amps for k in loaded])
     at_board = np.array([(k.steady.voltage.mean - zero.voltage.mean - line.intercept) / line.slope for k in loaded])
@@ -235,7 +239,7 @@ def _lead(loaded: Sequence[Known], line: Line, zero: Steady) -> Estimate:
     u_drop = np.array([math.hypot(k.u_volts, k.steady.voltage.u) for k in loaded])
     found = fit_line(amps, drop, np.array([k.u_amps for k in loaded]), u_drop)
     ohms = float(np.mean(at_board / amps))
-    u_current = found.slope * READBACK_CURRENT[0] / math.sqrt(3.0)
+    u_current = found.slope * share_a / math.sqrt(3.0)
     u = math.hypot(found.u_slope, ohms * line.u_slope / line.slope, u_current)
     if found.slope < -3 * u:
         raise refuse(

@@ -7,16 +7,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from experiments.cell import TELL_S, Begun, CellWork
 from experiments.energy import ReductionError, wires
 from experiments.flags import NO_CODE, with_code
-from experiments.long_runs import NOT_STEADY, MeasuredRun, RunCollector
+from experiments.journal import CaptureRow
+from experiments.long_runs import MeasuredRun, RunCollector
 from experiments.parts import FLAGS, LONG, STEADY
 from experiments.plan import Cell
 from experiments.plausible import BENCH_FAULTS
 from experiments.run_files import log_s
+from experiments.run_steps import TELL_S, Begun, RunSteps
+from experiments.run_values import NOT_STEADY
 from experiments.station import FETCH_S, POINTS, Rejected
-from experiments.traces import CaptureRow
 from instruments import bench_steps
 from instruments.dut import Done, Ready
 from instruments.dut_protocol import MAX_BATCHES
@@ -43,17 +44,17 @@ class _Taken:
 class RunOfCell:
     """Measures one cell by a run that is put together by `method` (`parts`)."""
 
-    def __init__(self, work: CellWork, cell: Cell, ready: Ready, method: str) -> None:
-        self.work, self.cell, self.ready, self.method = work, cell, ready, method
-        self.station, self.bench, self.clock = work.station, work.bench, work.clock
+    def __init__(self, steps: RunSteps, cell: Cell, ready: Ready, method: str) -> None:
+        self.steps, self.cell, self.ready, self.method = steps, cell, ready, method
+        self.station, self.bench, self.clock = steps.station, steps.bench, steps.clock
         self.taken: list[_Taken] = []
 
     def measure(self) -> MeasuredRun:
         """Run, capture, store, reduce, settle. Raises Rejected with the reason, the captures kept."""
         batches, limit_s = self._length()
-        begun = self.work.begin("cell", self.ready, self.cell, batches, limit_s, limit_s + 3.0)
+        begun = self.steps.begin("cell", self.ready, self.cell, batches, limit_s, limit_s + 3.0)
         begun = replace(begun, row=replace(begun.row, method=self.method))
-        capture, _ = self.work.first_record(begun, False)
+        capture, _ = self.steps.first_record(begun, False)
         first_s = begun.row.host_s
         try:
             self._keep(begun.row, capture)
@@ -63,14 +64,14 @@ class RunOfCell:
                     number = len(self.taken)
                     row = replace(begun.row, part=number, gap_before_s=gap, host_s=_begin_s(following), ready_facts="")
                     self._keep(replace(row, utc_s=self.clock.time()), following)
-            self.work.journal(self.cell, "fetched")
+            self.steps.journal(self.cell, "fetched")
             done = begun.dut.wait_done(deadline_s=begun.slack_s + TELL_S)
-            self.work.require_voltage(self.taken[0].capture)
+            self.steps.require_voltage(self.taken[0].capture)
         except (DutError, Rejected) as error:
             code = error.code if isinstance(error, Rejected) else NO_CODE
             raise self._reject_all(str(error), code) from error
         except InstrumentError as error:
-            self.work.let_end(begun.dut, begun.slack_s + TELL_S)
+            self.steps.let_end(begun.dut, begun.slack_s + TELL_S)
             self._reject_all(str(error))
             raise
         facts = self._facts(begun, done)
@@ -140,9 +141,9 @@ class RunOfCell:
         rise_before, rise_after, fall_before, fall_after = done.gate_ns
         jitter_s = begun.dut.hello().marker.get("jitter_s")
         moving_s = (rise_after - rise_before + fall_after - fall_before) * 1e-9
-        moving_s += 2 * float(jitter_s) if isinstance(jitter_s, int | float) else 0.0
-        row = self.work.with_log(begun, self.ready, done)
-        return replace(row, session=self.station.session, gate_moving_s=moving_s)
+        jitter = float(jitter_s) if isinstance(jitter_s, int | float) else math.nan
+        row = self.steps.with_log(begun, self.ready, done)
+        return replace(row, session=self.station.session, gate_moving_s=moving_s, gate_jitter_s=jitter)
 
     def _idle_after(self, facts: CaptureRow) -> _Taken | None:
         """Record the idle board once it has come to rest after the run; what goes wrong is said and no more."""
@@ -165,7 +166,7 @@ class RunOfCell:
         for one, row in zip(self.taken, rows, strict=True):
             one.row = row
         everything = [*self.taken, after] if after is not None else self.taken
-        collector = RunCollector(self.station.checks, wires(self.station.lab))
+        collector = RunCollector(self.station.checks, wires(self.station.lab), self.station.records.delay)
         for one in everything:
             short = self._short(one)
             if short is not None:

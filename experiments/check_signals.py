@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.reference import read_back_of
 from experiments.check_findings import Finding
 from instruments.lab import Lab
 from instruments.probe_1146b import OFFSET_LIMIT_A
@@ -28,9 +29,6 @@ NOISE_FACTOR = 3.0
 
 CONVERTER_STEPS = 199.0
 """Steps of 8 bits over the eight divisions of a channel."""
-
-READBACK_A, READBACK_SHARE = 5e-3, 1.5e-3
-"""Limits of the supply's current read-back (UG364, dual models of the family)."""
 
 LEAST_A = 0.02
 """Less than this tells nothing about the clamp."""
@@ -184,7 +182,7 @@ def judge_current(lab: Lab, amps: float, supply_a: float) -> Finding:
     """Judge a current above zero by what the supply reads; names what a gross difference may come from."""
     id, name = "current.idle", "idle current"
     ratio = amps / supply_a
-    slack = GAIN_LIMIT + (READBACK_A + READBACK_SHARE * abs(supply_a) + LEAST_A / 4) / abs(supply_a)
+    slack = GAIN_LIMIT + (read_back_of(lab).current.of(supply_a) + LEAST_A / 4) / abs(supply_a)
     values = {"scope_a": amps, "supply_a": supply_a}
     found = f"{amps * 1e3:.1f} mA above zero on the oscilloscope, {supply_a * 1e3:.1f} mA by the supply"
     if abs(ratio - 1) <= slack:

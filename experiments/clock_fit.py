@@ -116,5 +116,7 @@ def fit(edges_s: Floats, log_s: Floats, dt_s: float) -> ClockFit | None:
 
 def _longest(side: Floats) -> int:
     """Most in a row that lie beyond the tolerance on the same side."""
+    if not side.any():
+        return 0
     cuts = np.flatnonzero(np.diff(side)) + 1
     return max((len(run) for run in np.split(side, cuts) if run[0] != 0), default=0)

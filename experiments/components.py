@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.budget import Budget, Component, Distribution, limit, without_zero
 from calibration.model import Calibration, Channel
-from calibration.statistics import mean_of_repeats
+from calibration.statistics import mean_of_repeats, mean_of_stages
 
 QUANTITIES = (
     "time_per_image_s",
@@ -26,15 +26,18 @@ QUANTITIES = (
     "net_energy_per_image_j",
 )
 
+BETWEEN, EDGES = "power between captures", "edges against the device's log"
+
 SCATTERING = (
     "current noise",
     "voltage noise",
     "idle baseline, noise",
     "marker jitter at the rise",
     "marker jitter at the fall",
-    "power between captures",
+    BETWEEN,
+    EDGES,
 )
-"""Components that every run draws anew, so that they are part of the scatter of repeats."""
+"""Components that every run draws anew, so that they are part of the scatter of repeats; a limit never is."""
 
 STILL = 0.06
 """Variance of the noise, in steps of the codes squared, below which it does not spread the codes."""
@@ -51,14 +54,24 @@ class Unseen:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How much the idle power was higher after a run than before it, W, and the standard uncertainty from noise."""
+
+    watts: float
+    u: float
+
+
+@dataclass(frozen=True)
 class CellValues:
     """Corrected values of one run and the figures that its uncertainty needs.
 
-    `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` before it; `error_a` and `error_v`
+    `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` of the idle board, straight between
+    before and after it where both were seen, with `idle_change` between them; `error_a` and `error_v`
     limit what rounding to codes leaves in a mean, `edge_s` how far off the loop's ends may be (None: half a sample).
     Of a run that no single record holds: `pieces` are the stretches that were recorded, `captured_s` long together,
     `clock_limit_s` limits the error of a `duration_s` by the device's clock, `unseen` is what its quantities may be
-    off since not all of it was recorded, and `idle_limit_w` limits what the idle power did meanwhile.
+    off since not all of it was recorded. `idle_limit_w` limits what the idle power did meanwhile, where no
+    `idle_change` tells.
     """
 
     images: int
@@ -78,8 +91,9 @@ class CellValues:
     pieces: int = 1
     captured_s: float | None = None
     clock_limit_s: float | None = None
-    unseen: Mapping[str, Unseen] = field(default_factory=dict)
+    unseen: Mapping[str, tuple[Unseen, ...]] = field(default_factory=dict)
     idle_limit_w: float = 0.0
+    idle_change: Change | None = None
 
     @property
     def time_s(self) -> float:
@@ -116,10 +130,14 @@ def rounding_limit(step: float, ripple: float) -> float:
     return step * min(0.5, sum(math.exp(-2 * (math.pi * k) ** 2 * variance) / (math.pi * k) for k in (1, 2, 3)))
 
 
-def budget(quantity: str, cells: list[CellValues]) -> Budget:
-    """The mean of a row's repeats with its components."""
+def budget(quantity: str, cells: list[CellValues], first: int | None = None) -> Budget:
+    """The mean of a row's repeats with its components.
+
+    Where repeats went on until they agreed, `first` is the number after which that was looked at: the scatter is that
+    of so many (`mean_of_stages`).
+    """
     values: NDArray[np.float64] = np.array([c.values[quantity] for c in cells])
-    mean, u_repeat, dof_repeat = mean_of_repeats(values)
+    mean, u_repeat, dof_repeat = mean_of_repeats(values) if first is None else mean_of_stages(values, first)
     unit = {"s": "s", "w": "W", "j": "J"}[quantity[-1]]
     sessions: dict[int, list[CellValues]] = {}
     for cell in cells:
@@ -128,7 +146,7 @@ def budget(quantity: str, cells: list[CellValues]) -> Budget:
     parts = shares[0][1] if len(shares) == 1 else _of_sessions(shares, unit)
     if len(cells) > 1:
         # Noise and jitter scatter the repeats as well: what they explain is not counted again.
-        explained = math.fsum(c.u**2 for c in parts if c.name in SCATTERING)
+        explained = math.fsum(c.u**2 for c in parts if c.name in SCATTERING and c.distribution != "rectangular")
         excess = math.sqrt(max(0.0, u_repeat**2 - explained))
         parts.append(Component("repeatability", excess, 1.0, unit, dof_repeat, "t"))
     return Budget(quantity, mean, unit, without_zero(parts))
@@ -140,12 +158,13 @@ def _of_sessions(shares: list[tuple[float, list[Component]]], unit: str) -> list
     Limits belong to instruments that were there each time: they add up. What was found anew in each session (noise,
     drift) is independent.
     """
-    found: dict[str, list[tuple[float, Component]]] = {}
+    found: dict[tuple[str, bool], list[tuple[float, Component]]] = {}
     for weight, components in shares:
         for component in components:
-            found.setdefault(component.name, []).append((weight * component.u, component))
+            key = component.name, component.distribution == "rectangular"
+            found.setdefault(key, []).append((weight * component.u, component))
     merged = []
-    for name, parts in found.items():
+    for (name, _), parts in found.items():
         kind = parts[0][1].distribution
         u = sum(u for u, _ in parts) if kind == "rectangular" else math.sqrt(sum(u * u for u, _ in parts))
         spread = sum(u**4 / c.dof for u, c in parts)
@@ -168,8 +187,7 @@ def _of_unseen(quantity: str, cells: list[CellValues]) -> list[Component]:
     unit = {"s": "s", "w": "W", "j": "J"}[quantity[-1]]
     found: dict[tuple[str, Distribution], list[Unseen]] = {}
     for cell in cells:
-        if quantity in cell.unseen:
-            one = cell.unseen[quantity]
+        for one in cell.unseen.get(quantity, ()):
             found.setdefault((one.name, one.distribution), []).append(one)
     parts = []
     for (name, kind), each in found.items():
@@ -218,13 +236,28 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
         u_idle = math.sqrt(noise.current_a2s * idles)
         parts.append(_found("idle baseline, noise", u_idle, -volts_per, "A", noise.dof))
     if net or idle_only:
-        parts.append(limit("idle baseline, drift", _mean(c.idle_limit_w for c in cells), per, "W"))
+        parts.append(limit("idle baseline, drift", _idle_limit_w(cells), per, "W"))
     error_a, error_v = (_mean(getattr(c, name) for c in cells) for name in ("error_a", "error_v"))
     return [
         *parts,
         limit("current quantisation", error_a, volts_per, "A"),
         limit("voltage quantisation", error_v, amps_per, "V"),
     ]
+
+
+def _idle_limit_w(cells: list[CellValues]) -> float:
+    """Limit of what a row's idle power may have done between before and after.
+
+    A change at once, at any moment of a run, would leave its mean anywhere between the two: half of it is the limit.
+    Only what repeats counts, and what noise does not explain; what differs from run to run is in their scatter.
+    """
+    changes = [c.idle_change for c in cells if c.idle_change is not None]
+    others_w = sum(c.idle_limit_w for c in cells if c.idle_change is None)
+    if not changes:
+        return others_w / len(cells)
+    n = len(changes)
+    mean_w, variance = sum(c.watts for c in changes) / n, sum(c.u**2 for c in changes) / n**2
+    return (n * math.sqrt(max(0.0, mean_w**2 - variance)) / 2 + others_w) / len(cells)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -228,7 +228,7 @@ class DeviceRow:
         found = self.shape
         if found is None:
             return ["", "", "", ""]
-        return [text(x) for x in (found.peak_w, found.crest, found.steady_from_s, found.settling_s)]
+        return [text(x) for x in (found.peak_w, found.crest, found.steady_from_s, found.settling.tau_s)]
 
 
 def _mode(run: DeviceRun) -> Facts:

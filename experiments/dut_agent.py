@@ -29,6 +29,8 @@ _LINES_FREE_S = 20.0
 _MAX_RUN_S = 600.0
 _MAX_SEED = (1 << 63) - 1
 
+_MAX_QUIET_S = 10.0
+
 
 def _check_request(request: Message) -> None:
     """Raise `RefusedError` for numbers that make no sense."""
@@ -236,6 +238,9 @@ class Agent:
         if not 0 < limit_s < 1e6:
             raise dut_runner.RefusedError("bad_request", "limit_s %r is no time to run for" % limit_s)
         asked = _frame_asked(request)
+        quiet_after_s = float(request.get("quiet_after_s", 0.0))
+        if not 0 <= quiet_after_s <= _MAX_QUIET_S:
+            raise dut_runner.RefusedError("bad_request", "quiet_after_s %r is no time to rest for" % quiet_after_s)
         watch = dut_sensors.Watch(request["watch"]) if request.get("watch") else None
         before = dut_condition.condition()
         sensors = dict(self._sensors, **dut_sensors.counters())
@@ -249,10 +254,12 @@ class Agent:
             used = dut_host.usage()
             gate_ns, ran = dut_loop.run_measured(runner.run, self._line.gate, self._line.batch, log, limit_s)
             used = {name: now - used[name] for name, now in dut_host.usage().items()}
-        after = dut_condition.counters()
+        # What counts up is read before the rest, which is no part of the run, and takes a few milliseconds.
+        after, counted = dut_condition.counters(), dut_sensors.counters()
         memory = self._memory.note() if self._memory is not None else {}
         memory.update(runner.memory())
-        sensors_after = dut_sensors.read()
+        quiet_s = dut_loop.rest(gate_ns[3], quiet_after_s)
+        sensors_after = dict(dut_sensors.read(), **counted)
         reference, reference_before = self._refer(runner.device), self._reference_before
         after.update(dut_condition.state())
         done = {
@@ -277,6 +284,7 @@ class Agent:
             "sensors_before": sensors,
             "sensors_after": sensors_after,
             "woke_ns": woke_ns,
+            "quiet_s": quiet_s,
         }
         if frame is not None:
             done["frame"] = frame

@@ -5,6 +5,7 @@ Clock, lines and what is run are arguments.
 
 import gc
 import math
+import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from instruments.marker_line import monotonic_ns
@@ -14,6 +15,9 @@ _BLOCK_S = 0.02
 _SETTLED = 0.03
 _FEWEST = 3
 _BLOCKS_TOLD = 64
+
+PROMPT_NS = 20000000
+"""How soon after the gate's fall a rest must begin to count: what is done before, the bench keeps clear of."""
 
 
 def _median(values: List[float]) -> float:
@@ -121,3 +125,23 @@ def run_measured(
         if collecting:
             gc.enable()
     return [rise_before, rise_after, fall_before, fall_after], done
+
+
+def rest(
+    since_ns: int,
+    quiet_s: float,
+    clock_ns: Callable[[], int] = monotonic_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float:
+    """Do nothing until `quiet_s` after `since_ns`, the gate's fall: the record's end shows the board idle.
+
+    Returns how long that was; 0 where what had to be done first took too long to call it rest.
+    """
+    if quiet_s <= 0 or clock_ns() - since_ns > PROMPT_NS:
+        return 0.0
+    until_ns = since_ns + int(quiet_s * 1e9)
+    while True:
+        left_ns = until_ns - clock_ns()
+        if left_ns <= 0:
+            return quiet_s
+        sleep(left_ns * 1e-9)

@@ -7,6 +7,7 @@ two functions with the same codes, so their results are the same to the last bit
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from calibration.model import Calibration, Channel, Delay
 from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record
 from experiments.code_sums import LARGEST_BLOCK, code_sums
 from experiments.components import QUANTITIES as QUANTITIES
-from experiments.components import CellValues, budget, rounding_limit
+from experiments.components import CellValues, Change, budget, rounding_limit
 from instruments import markers
 from instruments.lab import Lab
 from instruments.waveform import Capture, Codes, Record
@@ -29,6 +30,17 @@ quarter of a short one."""
 
 MIN_IDLE_SAMPLES = 100
 """The shortest idle stretch before the gate that is worth averaging."""
+
+AFTER_GUARD_S = 0.1
+"""Time kept clear after the gate's fall, when the idle stretch after is averaged: eight times what a board's capacitors
+and converters take to settle (`shape.settling` finds 2 ms, of slow ones 12), and the agent has come to rest by then."""
+
+AFTER_SHARE = 0.25
+"""The stretch after must be this share of that before: of a shorter one the straight line would be noisier."""
+
+UNSETTLED_U, UNSETTLED_SHARE = 4.0, 0.01
+"""Differences of the halves of the stretch after, in standard uncertainties and relative to the idle power, above which
+both the board has not come to rest in it."""
 
 
 SAMPLED = 4096
@@ -100,14 +112,15 @@ class Moments:
 class CaptureData:
     """One capture with what the reduction needs to know about it; times are the host's monotonic clock.
 
-    `batches` and `images` are what the device logged for the measured loop, None where none ran. `start_frame` is
-    the run's number that the record must show before the gate, None where none was sent, with its count of edges;
+    `batches` and `images` are what the device logged for the measured loop, None where none ran. `start_frame` is the
+    run's number that the record must show before the gate, None where none was sent, with its count of edges;
     `device_busy_s` says how long before the gate's rise the device was no longer idle; `session` counts the starts of
     the bench in one run, each with a zero and a gain of its own. Where the window is not that of the marker lines
     (`windows`), `flags` say so, `edge_s` limits the error of each edge (None: half a sample), and `problem` is the
     reason why there is none. Where no single record holds the measured loop, `method` says how the captures of the run
-    `run_id` are put together (`run_parts`), `part` counts them, `gap_before_s` is what lies between, and the loop
-    lasted `device_s` by the device's clock, whose moves of the gate took `gate_moving_s`.
+    `run_id` are put together (`parts`), `part` counts them, `gap_before_s` is what lies between, and the loop lasted
+    `device_s` by the device's clock, whose moves of the gate took `gate_moving_s` and scatter by `gate_jitter_s`.
+    After the gate's fall the device did nothing for `quiet_after_s`; 0 where it did not say.
     """
 
     index: int
@@ -134,6 +147,8 @@ class CaptureData:
     gap_before_s: float = math.nan
     device_s: float = math.nan
     gate_moving_s: float = math.nan
+    gate_jitter_s: float = math.nan
+    quiet_after_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,14 @@ def wires(lab: Lab) -> Wires:
 
 
 @dataclass(frozen=True)
+class IdleAfter:
+    """Sums over both halves of the idle stretch after the gate's fall; `start` is its first sample."""
+
+    start: int
+    halves: tuple[Moments, Moments]
+
+
+@dataclass(frozen=True)
 class Measured:
     """One capture reduced: means of the steady stretch for zero, idle and gain, sums and batch ends for a cell."""
 
@@ -166,6 +189,7 @@ class Measured:
     undelayed: tuple[Moments, float, float] | None = None
     """The stretch of the work under the marker delay for which it was summed, and what is left of that; see
     `without_codes`."""
+    idle_after: IdleAfter | None = None
 
     @property
     def whole_s(self) -> float | None:
@@ -215,6 +239,19 @@ def moments(current: Record, voltage: Record, start: int, stop: int, block: int 
         _ripple(i),
         _ripple(v),
         sums.highest_i,
+    )
+
+
+def joined(stretches: Sequence[Moments]) -> Moments:
+    """Add the sums of stretches on one scale: whole numbers, so that nothing is lost."""
+    first = stretches[0]
+    return replace(
+        first,
+        n=sum(m.n for m in stretches),
+        sum_i=sum(m.sum_i for m in stretches),
+        sum_v=sum(m.sum_v for m in stretches),
+        sum_vi=sum(m.sum_vi for m in stretches),
+        highest_i=max(m.highest_i for m in stretches),
     )
 
 
@@ -284,7 +321,23 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
         moments(current, voltage, 0, quiet - guard),
         window,
         wires,
+        idle_after=_idle_after(data, current, voltage, window.stop, quiet - guard),
     )
+
+
+def _idle_after(data: CaptureData, current: Record, voltage: Record, fall: int, before: int) -> IdleAfter | None:
+    """Sum the stretch after the gate's fall at sample `fall` in which the device did nothing; None where it is short.
+
+    `before` counts the samples of the stretch before.
+    """
+    dt_s = current.preamble.x_increment_s
+    start = fall + math.ceil(AFTER_GUARD_S / dt_s)
+    # The marks may lag behind the work, so that its rest ends earlier than they tell.
+    stop = min(fall + math.floor((data.quiet_after_s - GUARD_S) / dt_s), len(current.codes))
+    if stop - start < max(MIN_IDLE_SAMPLES, AFTER_SHARE * before):
+        return None
+    middle = (start + stop) // 2
+    return IdleAfter(start, (moments(current, voltage, start, middle), moments(current, voltage, middle, stop)))
 
 
 def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
@@ -397,6 +450,8 @@ class RowResult:
     energy_per_image_j: Budget
     net_energy_per_image_j: Budget
     true_energy_per_image_j: float
+    energy_per_run_j: float = math.nan
+    """Mean over the repeats, which may have worked through different numbers of images."""
 
 
 def _cell(measured: Measured, calibration: Calibration) -> CellValues:
@@ -413,17 +468,18 @@ def _cell(measured: Measured, calibration: Calibration) -> CellValues:
     except ValueError as error:
         raise ReductionError(str(error)) from error
     power_w = corrected_power_w(window, current, voltage, data.at_s)
-    idle_w = corrected_power_w(idle, current, voltage, data.at_s)
+    baseline = _baseline(measured, idle, calibration)
+    idle_w = baseline.watts
     duration_s = window.duration_s + rise_s - fall_s
     a_per_code, v_per_code = window.scale_i.slope / current.gain.value, window.scale_v.slope / voltage.gain.value
     return CellValues(
         images=data.images,
         duration_s=duration_s,
-        idle_s=idle.duration_s,
+        idle_s=baseline.effective_s,
         dt_s=window.dt_s,
         volts=volts,
         amps=amps,
-        idle_amps=current.correct(idle.mean_i, data.at_s),
+        idle_amps=baseline.amps,
         power_w=(power_w * (window.duration_s - fall_s) + idle_w * rise_s) / duration_s,
         idle_w=idle_w,
         error_a=abs(a_per_code) * rounding_limit(window.step_i, window.ripple_i),
@@ -431,6 +487,46 @@ def _cell(measured: Measured, calibration: Calibration) -> CellValues:
         true_j=data.true_energy_j,
         calibration=calibration,
         edge_s=data.edge_s,
+        idle_change=baseline.change,
+    )
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """Idle current and power at the middle of the loop; `effective_s` is the length of a record with as much noise."""
+
+    amps: float
+    watts: float
+    effective_s: float
+    change: Change | None
+
+
+def _baseline(measured: Measured, before: Moments, calibration: Calibration) -> _Baseline:
+    """The idle power straight between the stretches before and after the loop; of one alone where it is the only one.
+
+    The stretch after does not count where the board has not come to rest in it.
+    """
+    data, loop, after = measured.data, measured.loop, measured.idle_after
+    current, voltage, noise = calibration.current, calibration.voltage, calibration.noise
+    amps = current.correct(before.mean_i, data.at_s)
+    watts = corrected_power_w(before, current, voltage, data.at_s)
+    volts = voltage.correct(before.mean_v, data.at_s)
+    alone = _Baseline(amps, watts, before.duration_s, None)
+    if after is None or loop is None:
+        return alone
+    first, second = (corrected_power_w(m, current, voltage, data.at_s) for m in after.halves)
+    of_halves = noise.current_a2s * sum(1 / m.duration_s for m in after.halves)
+    if abs(first - second) > max(UNSETTLED_U * volts * math.sqrt(of_halves), UNSETTLED_SHARE * abs(watts)):
+        return alone
+    whole = joined(after.halves)
+    share = ((loop.start + loop.stop) - before.n) / (2 * after.start + whole.n - before.n)  # middles, in samples
+    of_change = noise.current_a2s * (1 / before.duration_s + 1 / whole.duration_s)
+    after_w = corrected_power_w(whole, current, voltage, data.at_s)
+    return _Baseline(
+        amps + share * (current.correct(whole.mean_i, data.at_s) - amps),
+        watts + share * (after_w - watts),
+        1 / ((1 - share) ** 2 / before.duration_s + share**2 / whole.duration_s),
+        Change(after_w - watts, volts * math.sqrt(of_change)),
     )
 
 
@@ -457,20 +553,55 @@ def _undelayed(measured: Measured, window: Moments, delay: Delay | None) -> tupl
     return window, *left
 
 
-def results(cells: Sequence[Measured], calibration: Calibration | Mapping[int, Calibration]) -> list[RowResult]:
+def results(
+    cells: Sequence[Measured], calibration: Calibration | Mapping[int, Calibration], first: int | None = None
+) -> list[RowResult]:
     """Combine the committed cells of a run into one row per network and batch, in order of first appearance.
 
+    `first` is the least number of repeats where their scatter decided how many there are (None: it did not).
     `calibration` holds for the whole run, or is given for each session of the bench. Raises ReductionError when a
     capture lies outside the range of its calibration.
     """
-    groups: dict[tuple[str, int], list[CellValues]] = {}
+    values = []
     for cell in cells:
         holds = calibration if isinstance(calibration, Calibration) else calibration[cell.data.session]
-        groups.setdefault((cell.data.network, cell.data.batch), []).append(cell.values(holds))
-    return [_row(key, group) for key, group in groups.items()]
+        values.append(cell.values(holds))
+    groups: dict[tuple[str, int], list[CellValues]] = {}
+    for cell, one in zip(cells, _with_neighbours(cells, values), strict=True):
+        groups.setdefault((cell.data.network, cell.data.batch), []).append(one)
+    return [_row(key, group, first) for key, group in groups.items()]
 
 
-def _row(key: tuple[str, int], cells: list[CellValues]) -> RowResult:
-    budgets = {q: budget(q, cells) for q in QUANTITIES}
+def _with_neighbours(cells: Sequence[Measured], values: list[CellValues]) -> list[CellValues]:
+    """Where nothing was seen of the idle board after a run, limit what its idle power did meanwhile.
+
+    By what it did between neighbouring runs, beyond the noise: they lie further apart than a run is long.
+    """
+    alone = [not cell.data.method and one.idle_change is None for cell, one in zip(cells, values, strict=True)]
+    if not any(alone):
+        return values
+    sessions: dict[int, list[tuple[float, CellValues]]] = {}
+    for cell, one in zip(cells, values, strict=True):
+        sessions.setdefault(cell.data.session, []).append((cell.data.at_s, one))
+    limits_w = {session: _half_change_w(each) for session, each in sessions.items()}
+    return [
+        replace(one, idle_limit_w=limits_w[cell.data.session]) if lacks else one
+        for cell, one, lacks in zip(cells, values, alone, strict=True)
+    ]
+
+
+def _half_change_w(runs: list[tuple[float, CellValues]]) -> float:
+    """Half of what the idle power changes from one run to the next, root mean square without its noise, W."""
+    ordered = [one for _, one in sorted(runs, key=lambda run: run[0])]
+    excess = 0.0
+    for a, b in itertools.pairwise(ordered):
+        noise_w2 = a.volts**2 * a.calibration.noise.current_a2s * (1 / a.idle_s + 1 / b.idle_s)
+        excess += (b.idle_w - a.idle_w) ** 2 - noise_w2
+    return math.sqrt(max(0.0, excess / max(1, len(ordered) - 1))) / 2
+
+
+def _row(key: tuple[str, int], cells: list[CellValues], first: int | None) -> RowResult:
+    budgets = {q: budget(q, cells, first) for q in QUANTITIES}
     truth = float(np.mean([c.true_j / c.images for c in cells]))
-    return RowResult(key[0], key[1], len(cells), **budgets, true_energy_per_image_j=truth)
+    run_j = float(np.mean([c.power_w * c.time_s * c.images for c in cells]))
+    return RowResult(key[0], key[1], len(cells), **budgets, true_energy_per_image_j=truth, energy_per_run_j=run_j)

@@ -1,7 +1,9 @@
 """Adaptive repeats: whether a network and batch has been measured often enough. Pure.
 
 The decision rests on the committed cells alone, each with the zero and the gain that its session of the bench began
-with, so that a sweep that is gone on with decides as one that was never cut short.
+with, so that a sweep that is gone on with decides as one that was never cut short. It goes by the scatter of the least
+number of repeats (`mean_of_stages`), as the row's interval does: repeats that end once all of them happen to agree
+would scatter less than the device does.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import numpy as np
 
 from calibration.budget import COVERAGE_PROBABILITY, student_t
 from calibration.model import Calibration
-from calibration.statistics import mean_of_repeats
+from calibration.statistics import mean_of_stages
 from experiments.energy import Measured, ReductionError, results
+from experiments.journal import NOT_NEEDED, UNMEASURED
 from experiments.plan import Cell, Plan
-from experiments.traces import NOT_NEEDED, UNMEASURED
 
 if TYPE_CHECKING:
     from experiments.outcome import Repeat
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
 Pair = tuple[str, int]
 
 
-def half_width_percent(values: Sequence[float]) -> float:
-    """Half-width of the type-A 95 % interval of a mean, by Student's t, in % of it; infinite below two values."""
+def half_width_percent(values: Sequence[float], first: int) -> float:
+    """Half-width of the type-A 95 % interval of a mean by the scatter of its `first` values, 2 at least, in % of it.
+
+    Infinite below two values.
+    """
     if len(values) < 2:
         return math.inf
-    mean, u, dof = mean_of_repeats(np.array(values))
+    mean, u, dof = mean_of_stages(np.array(values), first)
     return 100 * student_t(COVERAGE_PROBABILITY, dof) * u / abs(mean)
 
 
@@ -53,6 +58,10 @@ class Enough:
             (row,) = results([measured], calibration)
             self._energies.setdefault((row.network, row.batch), []).append(row.energy_per_image_j.value)
 
+    def energies(self, network: str, batch: int) -> tuple[float, ...]:
+        """Energies per image of the repeats that were counted, J, in order."""
+        return tuple(self._energies.get((network, batch), ()))
+
     def failed(self, network: str, batch: int) -> None:
         """Count one repeat that ended without a result."""
         self._failed[network, batch] = self._failed.get((network, batch), 0) + 1
@@ -67,7 +76,7 @@ class Enough:
             return f"none of {self._failed[pair]} repeats gave a result"
         if len(known) < self._least:
             return ""
-        reached = half_width_percent(known)
+        reached = half_width_percent(known, self._least)
         return f"{reached:.3g} % after {len(known)} repeats" if reached <= self._target else ""
 
 
@@ -81,12 +90,16 @@ def repeat_notes(cells: Sequence[Mapping[str, Any]], plan: Plan, repeats: Sequen
     energies: dict[Pair, list[float]] = {}
     for one in repeats:
         energies.setdefault((one.result.network, one.result.batch), []).append(one.result.energy_per_image_j.value)
+    reached = {pair: half_width_percent(values, plan.repeats) for pair, values in energies.items()}
     short = [
-        f"{network} batch {batch} ({half_width_percent(values):.3g} % after {len(values)})"
+        f"{network} batch {batch} ({reached[network, batch]:.3g} % after {len(values)})"
         for (network, batch), values in energies.items()
-        if (network, batch) not in done and half_width_percent(values) > target
+        if (network, batch) not in done and reached[network, batch] > target
     ]
-    notes = [f"{spared} of {len(cells)} repeats were not needed for a type-A interval within {target:g} %"]
+    notes = [
+        f"{spared} of {len(cells)} repeats were not needed for a type-A interval within {target:g} %, which goes by "
+        f"the scatter of the first {plan.repeats} (as 'repeatability' in the budgets does)"
+    ]
     if short:
         notes.append(
             f"the type-A interval did not come within {target:g} % in {plan.rounds} repeats: {', '.join(short)}"

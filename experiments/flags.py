@@ -27,7 +27,7 @@ FLAGS: Mapping[str, str] = {
     "spread": "the repeats of time per image scatter",
     "clock-mismatch": "the device's clock and the marker lines disagree on how long the run was",
     "lines-unchecked": "the current moves too little to tell whether it follows the marker lines",
-    "baseline-not-idle": "the board took more or less just before its runs than at rest",
+    "baseline-not-idle": "the board took more or less around its runs than at rest",
     "gain-drifted": "the supply's read-back meanwhile contradicts the gain of the current",
     "long-record": "a batch is longer than the usual record, and a longer one was taken",
     "consecutive-records": "a batch is longer than the record, and consecutive ones were put together",

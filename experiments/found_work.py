@@ -80,12 +80,18 @@ def two_levels(blocks: Floats) -> tuple[float, float, float]:
     """Medians of both classes at the split with the most variance between them (Otsu); scatter of the lower."""
     ranked = np.sort(blocks)
     n = np.arange(1, len(ranked))
-    lower = np.cumsum(ranked)[:-1] / n
-    upper = (ranked.sum() - np.cumsum(ranked)[:-1]) / (len(ranked) - n)
-    split = int(np.argmax(n * (len(ranked) - n) * (upper - lower) ** 2)) + 1
-    low, high = float(np.median(ranked[:split])), float(np.median(ranked[split:]))
+    below = np.cumsum(ranked)[:-1]
+    upper = (ranked.sum() - below) / (len(ranked) - n)
+    split = int(np.argmax(n * (len(ranked) - n) * (upper - below / n) ** 2)) + 1
+    low, high = _middle(ranked[:split]), _middle(ranked[split:])
     scatter = 1.4826 * float(np.median(np.abs(ranked[:split] - low)))
     return low, high, scatter
+
+
+def _middle(ranked: Floats) -> float:
+    """Median of what is in order already."""
+    n = len(ranked)
+    return float(ranked[(n - 1) // 2] + ranked[n // 2]) / 2
 
 
 def _bridged(working: NDArray[np.uint8], at: NDArray[np.intp], bridge: int) -> list[tuple[int, int]]:

@@ -15,8 +15,8 @@ from calibration.choice import Records
 from calibration.model import Calibration
 from calibration.running import Departure, Stretch, departure
 from experiments.energy import Measured
-from experiments.traces import Reading
-from instruments.e3645a.ratings import RESOLUTION
+from experiments.journal import Reading
+from instruments.readback import Limits
 
 READING_S = 0.1
 """What one reading of the supply takes, and is taken to be the mean over."""
@@ -77,8 +77,12 @@ def check(
     stretches: Mapping[int, Stretch],
     calibrations: Mapping[int, Calibration],
     records: Records,
+    read_back: Limits,
 ) -> tuple[CellGain, ...]:
-    """Compare every cell that has a stretch with the gain of its session; cells come with their labels."""
+    """Compare every cell that has a stretch with the gain of its session; cells come with their labels.
+
+    `read_back` are the limits of the supply's current.
+    """
     known = [(m.data, label) for m, label in cells if m.data.index in stretches and m.data.session in calibrations]
     begun_s = min((data.at_s for data, _ in known), default=0.0)
     by_record = records.probe is not None and records.probe.reference.kind == "read-back"
@@ -86,7 +90,7 @@ def check(
     for data, label in sorted(known, key=lambda k: k[0].at_s):
         calibration = calibrations[data.session]
         by_readback = by_record or math.isfinite(calibration.current.gain.at)
-        departs = departure(stretches[data.index], calibration, RESOLUTION[1], by_readback=by_readback)
+        departs = departure(stretches[data.index], calibration, read_back, by_readback=by_readback)
         found.append(CellGain(data.index, label, data.at_s - begun_s, departs))
     return tuple(found)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from calibration.budget import COVERAGE_PROBABILITY, Budget
@@ -13,7 +14,7 @@ from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
 from experiments import device
 from experiments.device import DeviceRow
-from experiments.energy import QUANTITIES, CaptureData, RowResult
+from experiments.energy import QUANTITIES, CaptureData, Measured, RowResult, results
 from experiments.flags import NO_CODE
 from experiments.gain_check import CellGain
 from experiments.plan import Plan
@@ -28,7 +29,11 @@ COLUMNS = (
     *(f"{name}_u" for name in QUANTITIES),
     "coverage_probability",
     *device.COLUMNS,
+    "energy_per_batch_j",
+    "energy_per_batch_j_u",
+    "energy_per_run_j",
 )
+"""Columns of results.csv; one that comes new comes last, so that programs which count columns still find theirs."""
 
 TRUTH_COLUMN = "true_energy_per_image_j"
 
@@ -48,11 +53,17 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Repeat:
-    """One usable cell by itself: `result` is a row of one repeat, without repeatability in its budgets."""
+    """One usable cell by itself."""
 
     session: int
     repeat: int
-    result: RowResult
+    cell: Measured
+    calibration: Calibration
+
+    @cached_property
+    def result(self) -> RowResult:
+        """A row of one repeat, without repeatability in its budgets; made when asked for, since few ask for all."""
+        return results([self.cell], self.calibration)[0]
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,12 @@ class Outcome:
 
     @property
     def whole(self) -> bool:
-        """Whether every cell of the plan has its result, or met the end of the device's memory: that is one too."""
+        """Whether every cell of the plan has its result, or met the end of the device's memory: that is one too.
+
+        Not where nothing else came of the whole run.
+        """
+        if not any(row is not None for row in self.rows):
+            return False
         expected = all(r.outcome == OUT_OF_MEMORY for r in self.rejected)
         about = zip(self.rows, self.device, strict=True)
         return expected and not self.missing and all(row or seen.outcome == OUT_OF_MEMORY for row, seen in about)
@@ -84,7 +100,7 @@ class Outcome:
     @property
     def pairs(self) -> list[tuple[str, int]]:
         """Network and batch of each row."""
-        return [(network, batch) for network in self.plan.networks for batch in self.plan.batches]
+        return self.plan.pairs
 
 
 def label(data: CaptureData) -> str:
@@ -110,7 +126,7 @@ def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
         if row is None:
             blanks = [""] * len(QUANTITIES)
             cells = [network, batch, 0, *blanks, source, *blanks, COVERAGE_PROBABILITY, *about.columns(math.nan)]
-            cells += [""] if simulated else []
+            cells += [""] * (4 if simulated else 3)
         else:
             budgets: list[Budget] = [getattr(row, name) for name in QUANTITIES]
             cells = [
@@ -122,6 +138,9 @@ def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
                 *(device.text(b.expanded()) for b in budgets),
                 COVERAGE_PROBABILITY,
                 *about.columns(row.time_per_image_s.value),
+                device.text(row.energy_per_image_j.value * batch),
+                device.text(row.energy_per_image_j.expanded() * batch),
+                device.text(row.energy_per_run_j),
             ]
             if simulated:
                 cells.append(device.text(row.true_energy_per_image_j))

@@ -1,16 +1,14 @@
-"""One capture of a run that no single record holds: what of it counts, and whether it fits the device's log. Pure.
+"""One capture of a run that no single record holds: what of it counts. Pure.
 
-Of each capture only what it bounds itself is used. In a long run that is from the gate's rise, or the first end of a
-batch, to the last end of a batch, or the gate's fall: whole batches, on the oscilloscope's time base alone. Where a
-batch is longer than the record it is all of the record in which the gate is high.
+All of the record counts in which the gate is high, so that no kind of batch is left out more often than another; the
+whole batches inside, from the gate's rise or the first end of a batch to the last one, are summed apart.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +22,7 @@ from experiments.energy import (
     facts_of,
     frame_of,
     idle_guard,
+    joined,
     moments,
     require_frame,
     require_idle,
@@ -42,27 +41,21 @@ LONG_RECORD = "long-record"
 PIECES = {LONG: 8, CONSECUTIVE: 8, STEADY: 16}
 """Into how many pieces of equal length the stretch of a capture is cut to see how steady the power is."""
 
-RATE_SHARE = 1e-3
-LATENCY_S, LATENCY_SHARE = 0.5e-3, 0.25
-"""How much an interval between edges may differ from that of the device's log: by the rate of its clock, and by the
-latency of a line, at most a share of a batch."""
-
-FEW, MOST = 50, 2000
-"""Intervals by which a place in a long log is looked for, and places at which all of them are then compared."""
-
 
 @dataclass(frozen=True)
 class Part:
     """One capture of a run, reduced to sums. `data` holds no codes.
 
     `pieces` are the stretches of equal length whose sums make `window`, which is None where nothing of the capture
-    counts. `marks` are the gate's rise, if it is seen, and the ends of batches, in s from the first sample; `whole`
-    says that they begin with the rise and `last` that the gate's fall is seen. `idle` is the stretch before the rise.
+    counts. `whole` are the sums over the whole `batches` inside, None without one. `marks` are the gate's rise, if it
+    is seen, and the ends of batches, in s from the first sample; `rise` says that they begin with the rise and `fall`
+    that the gate's fall is seen. `idle` is the stretch before the rise.
     """
 
     data: CaptureData
     window: Moments | None
     pieces: tuple[Moments, ...]
+    whole: Moments | None
     batches: int
     marks: NDArray[np.float64]
     start_s: float
@@ -89,7 +82,7 @@ class _Seen:
 def measure_part(data: CaptureData, wires: Wires, delay: Delay | None = None) -> Part:
     """Reduce one capture of a run. Raises ReductionError with the reason when it cannot be used.
 
-    A capture of a long run in which no whole batch lies is usable, and holds nothing; so is one made after the run.
+    One made after the run is usable, and holds nothing.
     """
     if data.problem is not None:
         raise ReductionError(data.problem)
@@ -102,18 +95,24 @@ def measure_part(data: CaptureData, wires: Wires, delay: Delay | None = None) ->
         guard = idle_guard(quiet, dt_s)
         require_idle(quiet, guard, dt_s)
         idle = moments(current, voltage, 0, quiet - guard)
-    start, stop, batches = _stretch(data.method, seen, len(current.codes), delay, dt_s)
+    n, shift = len(current.codes), _shift(delay, dt_s)
+    start, stop = _stretch(seen, n, shift)
     pieces: list[Moments] = []
-    if stop > start >= 0 and (batches > 0 or data.method != LONG):
-        if stop > len(current.codes):
+    whole, batches = None, 0
+    if stop > start >= 0:
+        if stop > n:
             raise ReductionError("the work, by its marks and their delay, lies outside the record")
         pieces = in_pieces(current, voltage, start, stop, PIECES[data.method])
+        first, last, batches = _whole(seen, shift)
+        if batches and last > max(first, 0):
+            whole = moments(current, voltage, max(first, 0), last)
     marks = np.concatenate(([] if seen.rise is None else [seen.rise], seen.ends)).astype(np.float64) * dt_s
     return Part(
         facts_of(data),
         joined(pieces) if pieces else None,
         tuple(pieces),
-        batches if pieces else 0,
+        whole,
+        batches if whole is not None else 0,
         marks,
         start * dt_s,
         seen.rise is not None,
@@ -157,24 +156,29 @@ def _seen(data: CaptureData, wires: Wires) -> tuple[_Seen, int]:
     return _Seen(rise, fall, ends[before:], working), quiet
 
 
-def _stretch(method: str, seen: _Seen, n: int, delay: Delay | None, dt_s: float) -> tuple[int, int, int]:
-    """The samples [start, stop) that count, moved back by the delays of their marks, and the whole batches inside."""
-    shift = (0.0, 0.0) if delay is None else (delay.rise_s, delay.fall_s)
-    rise, fall = (round(s / dt_s) for s in shift)
-    toggle = round(sum(shift) / 2 / dt_s)
+def _shift(delay: Delay | None, dt_s: float) -> tuple[int, int, int]:
+    """By how many samples the gate's rise, its fall and a toggle come after what they mark."""
+    rise_s, fall_s = (0.0, 0.0) if delay is None else (delay.rise_s, delay.fall_s)
+    return round(rise_s / dt_s), round(fall_s / dt_s), round((rise_s + fall_s) / 2 / dt_s)
+
+
+def _stretch(seen: _Seen, n: int, shift: tuple[int, int, int]) -> tuple[int, int]:
+    """The samples [start, stop) in which the device was at work."""
     if not seen.working:
-        return 0, 0, 0
-    if method != LONG:
-        start = 0 if seen.rise is None else seen.rise - rise
-        return start, n if seen.fall is None else seen.fall - fall, len(seen.ends)
+        return 0, 0
+    rise, fall, _ = shift
+    return 0 if seen.rise is None else seen.rise - rise, n if seen.fall is None else seen.fall - fall
+
+
+def _whole(seen: _Seen, shift: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The samples [start, stop) of the whole batches of a capture, and their number."""
+    rise, _, toggle = shift
     if not len(seen.ends):
         return 0, 0, 0
-    start, batches = (seen.rise - rise, len(seen.ends)) if seen.rise is not None else (
-        int(seen.ends[0]) - toggle,
-        len(seen.ends) - 1,
-    )  # fmt: skip
-    stop = int(seen.ends[-1]) - toggle if seen.fall is None else seen.fall - fall
-    return max(start, 0), stop, batches
+    last = int(seen.ends[-1]) - toggle
+    if seen.rise is not None:
+        return seen.rise - rise, last, len(seen.ends)
+    return int(seen.ends[0]) - toggle, last, len(seen.ends) - 1
 
 
 def in_pieces(current: Record, voltage: Record, start: int, stop: int, count: int) -> list[Moments]:
@@ -182,72 +186,3 @@ def in_pieces(current: Record, voltage: Record, start: int, stop: int, count: in
     count = max(1, min(count, (stop - start) // 2))
     cuts = [start + (stop - start) * k // count for k in range(count + 1)]
     return [moments(current, voltage, a, b) for a, b in itertools.pairwise(cuts)]
-
-
-def joined(stretches: Sequence[Moments]) -> Moments:
-    """Add the sums of stretches on one scale: whole numbers, so that nothing is lost."""
-    first = stretches[0]
-    return replace(
-        first,
-        n=sum(m.n for m in stretches),
-        sum_i=sum(m.sum_i for m in stretches),
-        sum_v=sum(m.sum_v for m in stretches),
-        sum_vi=sum(m.sum_vi for m in stretches),
-        highest_i=max(m.highest_i for m in stretches),
-    )
-
-
-def against_log(part: Part, log_s: NDArray[np.float64]) -> ReductionError | None:
-    """Compare the edges of one capture with the device's log: the gate's rise and the end of each batch, s.
-
-    The intervals between the edges must be those of consecutive batches: of the first ones from the rise on, of the
-    last ones up to the fall, of any ones between.
-    """
-    found, logged = np.diff(part.marks), np.diff(log_s)
-    if len(found) > len(logged):
-        return ReductionError(
-            f"extra batch edges: the record alone shows {len(found)} batches, the device logged {len(logged)}",
-            "markers-extra",
-        )
-    if not len(found):
-        return None
-    dt_s = part.data.capture.dt_s
-    limit_s = 2 * dt_s + RATE_SHARE * found + np.minimum(LATENCY_S, LATENCY_SHARE * found)
-    if part.rise and part.fall and len(found) != len(logged):
-        return ReductionError(
-            f"missing batch edges: the record holds the whole run and shows {len(found)} batches, the device logged "
-            f"{len(logged)}",
-            "markers-missing",
-        )
-    if part.rise:
-        off_s = np.abs(logged[: len(found)] - found)
-    elif part.fall:
-        off_s = np.abs(logged[len(logged) - len(found) :] - found)
-    else:
-        off_s = _nearest(found, logged, limit_s)
-    if np.all(off_s <= limit_s):
-        return None
-    worst = int(np.argmax(off_s - limit_s))
-    return ReductionError(
-        f"its batch edges do not fit the device's log: a batch of {found[worst] * 1e3:.4g} ms where, at best, one is "
-        f"{off_s[worst] * 1e3:.3g} ms longer or shorter; an edge is missing or extra, or the lines are not of this run",
-        "markers-missing" if found[worst] > np.median(logged) else "markers-extra",
-    )
-
-
-def _nearest(
-    found: NDArray[np.float64], logged: NDArray[np.float64], limit_s: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Differences from the consecutive intervals of the log that fit best."""
-    few = min(len(found), FEW)
-    places = np.lib.stride_tricks.sliding_window_view(logged[: len(logged) - len(found) + few], few)
-    over = np.max(np.abs(places - found[:few]) - limit_s[:few], axis=1)
-    best: NDArray[np.float64] | None = None
-    for at in np.argsort(over, kind="stable")[: max(1, min(MOST, int((over <= 0).sum())))]:
-        off_s = np.abs(logged[at : at + len(found)] - found)
-        if best is None or np.max(off_s - limit_s) < np.max(best - limit_s):
-            best = off_s
-        if np.all(off_s <= limit_s):
-            break
-    assert best is not None
-    return best

@@ -72,12 +72,14 @@ class Method:
 
     With `long_s` the device runs at least that long and consecutive captures are taken of it (long mode; None: one
     record, as the paper). `target_u` is the half-width of the type-A 95 % interval of the energy per image, in % of
-    its mean, that a pair of network and batch is repeated for (None: a fixed number of repeats).
+    its mean, that a pair of network and batch is repeated for (None: a fixed number of repeats). With `gain_check` the
+    supply is read during every cell, to compare the gain of the current with it.
     """
 
     long_s: float | None = None
     long_batch: LongBatch = "longer-record"
     target_u: float | None = None
+    gain_check: bool = False
 
     def lines(self, window_s: float, repeats: int, most: int) -> list[str]:
         """All of it in words, for a plan."""
@@ -89,6 +91,8 @@ class Method:
             found.append(f"batches longer than the record: {self.long_batch}")
         if self.target_u is not None:
             found.append(f"{repeats} to {most} repeats, until the type-A interval is within {self.target_u:g} %")
+        if self.gain_check:
+            found.append("the supply is read during every cell: a running check of the current's gain")
         return found
 
 
@@ -118,6 +122,12 @@ class Plan:
     def rounds(self) -> int:
         """The most repeats that a pair of network and batch can have."""
         return max((cell.repeat + 1 for cell in self.cells), default=self.repeats)
+
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """Network and batch of each row of results, as the networks and batches were named."""
+        planned = {(cell.network, cell.batch) for cell in self.cells}
+        return [(n, b) for n in self.networks for b in self.batches if (n, b) in planned]
 
     def to_json(self) -> str:
         """Write as JSON, cells included."""

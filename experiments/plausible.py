@@ -33,6 +33,9 @@ DEAD_SHARE = 0.05
 SWAPPED_SHARE = 0.2
 """How near the record of the current must be to what the voltage's lead would show there."""
 
+LEFT_SHARE = 0.25
+"""Share of the set voltage that no zero shows: the board's capacitors have run down, and no offset is so large."""
+
 FAR = 2.0
 """A gain further from 1 than this factor belongs to another switch, whatever its value."""
 
@@ -41,8 +44,8 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
     """Refuse records that show a mistake of the bench; `lab` is None where another bench recorded them.
 
     `regulated` says that the supply gives the voltage of lab.yaml, so that the voltage's record can be judged by it.
-    Raises ReductionError with one of the codes not-a-number, saturated, swapped-channels, wrong-attenuation,
-    reversed-probe, flat-line.
+    Raises ReductionError with one of the codes not-a-number, stale-record, saturated, swapped-channels,
+    wrong-attenuation, reversed-probe, flat-line.
     """
     current, voltage = capture.records[wires.current], capture.records[wires.voltage]
     for name, record in (("current", current), ("voltage", voltage)):
@@ -50,6 +53,8 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
         bad = [f.name for f in fields(p) if not math.isfinite(getattr(p, f.name))]
         if bad:
             raise ReductionError(f"the {name}'s scale is not a number ({', '.join(bad)})", "not-a-number")
+    if lab is not None and kind in ("zero", "idle"):
+        _check_rest(lab, kind, voltage, capture.records[wires.markers], wires.gate_bit)
     if kind == "zero":
         return
     if lab is not None:
@@ -61,6 +66,22 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
             f"the current is a flat line at {_mean(current):.4g} A, without any noise: is the clamp switched on, its "
             "battery good, and its cable on the channel of wiring.current?",
             "flat-line",
+        )
+
+
+def _check_rest(lab: Lab, kind: str, voltage: Record, lines: Record, gate_bit: int) -> None:
+    """Refuse a zero that shows the supply's voltage, and an idle record that shows a run: they are other records."""
+    volts = _mean(voltage)
+    if kind == "zero" and abs(volts) > LEFT_SHARE * lab.supply.voltage_v:
+        raise ReductionError(
+            f"the voltage is {volts:.4g} V in a zero, with the output off: this is the record of another acquisition, "
+            "or something else feeds the board",
+            "stale-record",
+        )
+    if kind == "idle" and lines.units == "bits" and np.any((lines.codes >> gate_bit) & 1):
+        raise ReductionError(
+            "the gate is high in a record in which nothing runs: this is the record of another acquisition",
+            "stale-record",
         )
 
 
@@ -184,6 +205,10 @@ def check_sign(lab: Lab, window: Moments) -> None:
 
 def _share(record: Record, *, low: bool) -> float:
     """Share of a record that is clipped at one end."""
+    codes = record.codes
+    step = 0x100 if codes.dtype == np.uint16 else 1
+    if len(codes) and (int(codes.min()) > step if low else int(codes.max()) < 0xFF * step):
+        return 0.0
     clipped = record.clipped_low() if low else record.clipped_high()
     return float(np.mean(clipped)) if len(clipped) else 0.0
 

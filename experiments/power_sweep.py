@@ -144,8 +144,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    from experiments.forecast import plan_text
     from experiments.modelled import check_modelled
-    from experiments.plan import make_plan
     from experiments.station import check_without_instruments
     from instruments import lab as lab_yaml
     from instruments.errors import ConfigError
@@ -154,22 +154,29 @@ def _sweep(args: argparse.Namespace) -> int:
         return _resume(args)
     lab_text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(lab_text, name=str(args.lab))
-    seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
-    networks, batches = _networks(args.networks), _batches(args.batches)
-    plan = make_plan(
-        networks, batches, args.repeats, args.window, seed, _run_options(args, lab), _method(args), args.max_repeats
-    )
+    plan = plan_of(args, lab)
     check_without_instruments(lab)
     check_modelled(lab, plan)
     records = _records(args, lab)
     if args.dry_run:
         if not args.quiet:
-            say(_plan_text(plan, lab))
+            say(plan_text(plan, lab))
         return 0
     out: Path = args.out if args.out is not None else Path("runs") / _utc("%Y%m%dT%H%M%SZ")
     if os.path.exists(out / TRACE):
         raise ConfigError(f"{out} already holds a run ({TRACE}): name another folder with --out, or --resume {out}")
     return _measure(args, lab, lab_text, plan, out, records)
+
+
+def plan_of(args: argparse.Namespace, lab: Lab) -> Plan:
+    """What the options ask for on a bench; raises ConfigError where that cannot be."""
+    from experiments.plan import make_plan
+
+    seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
+    networks, batches = _networks(args.networks), _batches(args.batches)
+    return make_plan(
+        networks, batches, args.repeats, args.window, seed, _run_options(args, lab), _method(args), args.max_repeats
+    )
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -190,6 +197,8 @@ def _resume(args: argparse.Namespace) -> int:
         plan, lab, lab_text = reader.plan, reader.lab(), reader.text("lab_yaml")
         earlier, complete, records = Earlier.of(reader), reader.complete, records_of(reader)
     if complete:
+        if not args.quiet:
+            complain(f"{out}: all {len(plan.cells)} cells were measured already; its results are written again")
         return _conclude(args, out)
     check_without_instruments(lab)
     if not args.quiet:
@@ -206,7 +215,7 @@ def _refuse_with_resume(args: argparse.Namespace) -> None:
     usual = parser()
     fixed = ["lab", "networks", "batches", "repeats", "window", "seed", "out", "dry_run", "device", "threads", "dtype"]
     fixed += ["channels_last", "compile", "cuda_graphs", "weights", "calibration", "require_calibration"]
-    fixed += ["mode", "long_s", "long_batch", "target_u", "max_repeats"]
+    fixed += ["mode", "long_s", "long_batch", "target_u", "max_repeats", "gain_check"]
     given = [name for name in fixed if getattr(args, name) != usual.get_default(name)]
     if given:
         raise ConfigError(f"--resume goes on with the plan that the run has: leave out --{given[0].replace('_', '-')}")
@@ -223,6 +232,7 @@ def _measure(
 ) -> int:
     """Open the bench, measure what is left of the plan, and report all of it."""
     from experiments.calibrations import to_json
+    from experiments.environment import environment
     from experiments.progress import shown
     from experiments.session import instruments_of
     from experiments.traces import TraceWriter, check_writable
@@ -243,9 +253,9 @@ def _measure(
             with contextlib.ExitStack() as kept, contextlib.ExitStack() as stack:
                 log = stack.enter_context(open_transcript(args.transcript, lab)) if args.transcript else None
                 bench = stack.enter_context(open_bench(lab, args.lab, seed=plan.seed, transcript=log))
-                session = {"instruments": _json(instruments_of(bench)), "environment": _json(_environment())}
+                session = {"instruments": _json(instruments_of(bench)), "environment": _json(environment())}
                 if earlier is None:
-                    summary = _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC")})
+                    summary = _json({"started_utc": _utc("%Y-%m-%d %H:%M:%S UTC"), "options": _chosen(args)})
                     texts = {"lab_yaml": lab_text, "summary": summary, "calibrations": to_json(records), **session}
                     writer = TraceWriter.create(trace, plan, source=bench.source, texts=texts)
                 else:
@@ -307,7 +317,7 @@ def _run_session(
         quiet=args.quiet,
     )
     station = Station(bench, writer, plan, progress.say, prompt=prompt, records=records)
-    station.read_supply = args.gain_check
+    station.read_supply = plan.method.gain_check
     run_session(station, progress, texts, earlier)
 
 
@@ -362,7 +372,7 @@ def _method(args: argparse.Namespace) -> Method:
             "--gain-check compares the supply with the one record of a cell: leave it out, or --mode and --long-batch"
         )
     long_s = (LONG_S if args.long_s is None else args.long_s) if args.mode == "long" else None
-    return Method(long_s, args.long_batch, args.target_u)
+    return Method(long_s, args.long_batch, args.target_u, args.gain_check)
 
 
 def _batches(text: str) -> list[int]:
@@ -374,65 +384,10 @@ def _batches(text: str) -> list[int]:
         raise ConfigError(f"--batches {text!r}: whole numbers with commas between are expected, as 1,2,4,8") from error
 
 
-def _plan_text(plan: Plan, lab: Lab) -> str:
-    from instruments.scope_facts import acquisition_plan
-
-    lines = [
-        f"bench: {lab.bench} ({'simulated' if lab.simulation else 'measured'})",
-        f"supply: {lab.supply.voltage_v:g} V, limit {lab.supply.current_limit_a:g} A, OVP {lab.supply.ovp_v:g} V",
-        *(f"oscilloscope: {line}" for line in acquisition_plan(lab, plan.window_s).lines()),
-        f"networks: {plan.run.label}",
-        *plan.method.lines(plan.window_s, plan.repeats, plan.rounds),
-        _expected(plan, lab),
-        f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:",
-        *(f"{cell.position + 1:4d}  {cell.label}" for cell in plan.cells),
-    ]
-    return "\n".join(lines)
-
-
-PREPARE_GUESS_S = 4.0
-"""What loading and warming up a network takes, about, for a plan's forecast."""
-
-
-def _expected(plan: Plan, lab: Lab) -> str:
-    """How many captures and minutes a plan's cells will take, about."""
-    from experiments.plan import captures_of
-
-    long_s = plan.method.long_s
-    captures = 1 if long_s is None else captures_of(long_s, plan.window_s)
-    each_s = PREPARE_GUESS_S + plan.window_s + lab.dut.rest_s + (0.0 if long_s is None else long_s + lab.dut.rest_s)
-    least = len(plan.cells) // plan.rounds * plan.repeats
-    minutes = [n * each_s / 60 for n in (least, len(plan.cells))]
-    span = f"{minutes[0]:.3g}" + (f" to {minutes[1]:.3g}" if len(plan.cells) > least else "")
-    return f"expected: {captures} capture{'s' if captures > 1 else ''} a cell, {span} minutes in all"
-
-
-def _environment() -> dict[str, str]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "host": platform.platform(), "machine": platform.node()}
-    for package in ("joulebench", "numpy", "h5py", "pyvisa", "pyvisa-py", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    if state := _git_state():
-        found["git"] = state
-    return found
-
-
-def _git_state() -> str:
-    """Commit of the checkout that this program runs from, with -dirty after changes; empty where there is none."""
-    import subprocess
-
-    here = Path(__file__).resolve().parent
-    try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+def _chosen(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that choose calibration records, for whoever wants to measure the same again."""
+    named = [str(path) for path in args.calibration]
+    return {"calibration": named, "require_calibration": bool(args.require_calibration)}
 
 
 def _json(value: Any) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.choice import Records
 from calibration.model import Calibration, Delay
+from calibration.reference import read_back_of
 from calibration.running import Stretch
 from experiments import device, gain_check
 from experiments.calibrations import records_of
@@ -23,6 +24,7 @@ from experiments.device import DeviceRow, DeviceRun
 from experiments.energy import CaptureData, Measured, ReductionError, RowResult, results, wires, without_codes
 from experiments.enough import repeat_notes
 from experiments.flags import NO_CODE, in_order, is_refusal
+from experiments.long_runs import with_idle_records
 from experiments.outcome import Outcome, Rejected, Repeat, label
 from experiments.plausible import WIRING_FAULTS
 from experiments.run_calibration import Steady, calibrations_of, comparison_fault
@@ -37,6 +39,11 @@ MODEL_NOTE = "{}: times, currents and memory come from a model of a board; nothi
 KINDS = ("zero", "idle", "gain", "cell")
 """Captures of a run that results are made of; those of calibrations are not."""
 
+NO_ZERO = (
+    "no zero was committed: nothing can be reduced without a record of kind channel_accuracy: replay it with "
+    "--calibration FILE, such as calibration/records/makers-limits-1146b-100mv.yaml"
+)
+
 IDLE_SHARE = 0.01
 """Difference between idle power before a run and at rest, beyond its uncertainty, that the notes mention."""
 
@@ -50,7 +57,7 @@ def reduce_run(reader: TraceReader) -> Outcome:
     """
     try:
         return _reduce(reader)
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise TraceError(
             f"{reader.path}: the file is damaged: {type(error).__name__}: {str(error)[:200]}; "
             "what h5dump can read of it is still good"
@@ -100,8 +107,11 @@ def _reduce(reader: TraceReader) -> Outcome:
     found.notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
     calibration = next(iter(calibrations.values()), None)
     usable, repeats = _results(found, calibrations)
-    rows = {(r.network, r.batch): r for r in results(usable, calibrations)} if calibrations else {}
-    checks = gain_check.check([(m, label(m.data)) for m in usable], found.stretches, calibrations, records)
+    first = None if plan.method.target_u is None else plan.repeats
+    rows = {(r.network, r.batch): r for r in results(usable, calibrations, first)} if calibrations else {}
+    checks = gain_check.check(
+        [(m, label(m.data)) for m in usable], found.stretches, calibrations, records, read_back_of(lab).current
+    )
     usable = gain_check.flagged(usable, checks)
     found.notes += gain_check.notes(checks)
     missing = sum(row["state"] not in ENDED for row in reader.cells())
@@ -112,7 +122,7 @@ def _reduce(reader: TraceReader) -> Outcome:
     found.notes += [*runs.notes(usable), *record_notes(reader, usable), *repeat_notes(reader.cells(), plan, repeats)]
     if any(row.repeats == 1 for row in rows.values()):
         found.notes.append("rows with one repeat have no repeatability in their uncertainty")
-    pairs = [(network, batch) for network in plan.networks for batch in plan.batches]
+    pairs = plan.pairs
     for pair in pairs:
         if pair not in rows:
             found.codes[pair].extend(found.wiring)
@@ -141,22 +151,20 @@ def _reduce(reader: TraceReader) -> Outcome:
 def _captures(reader: TraceReader, records: Records, found: _Found) -> Runs:
     """Reduce every committed capture to sums; runs of several captures are put together."""
     lab = reader.lab()
-    delay = records.marker_delay.delay() if records.marker_delay is not None else None
+    delay = records.delay
     checks = checks_of(lab, records, imported=reader.source == "imported")
     runs = Runs(reader, checks, wires(lab), delay)
-    for data in reader.data(kinds=KINDS):
-        if data.method:
-            runs.add(data)
+    for data, whole, readings in runs.captures(KINDS, found.log):
+        if whole is None:
             continue
         if None not in (data.images, data.batches) and data.images != (data.batches or 0) * data.batch:
             raise TraceError(
                 f"{reader.path}: /captures row {data.index} is damaged: {data.images} images are not "
                 f"{data.batches} batches of {data.batch}"
             )
-        readings = reader.readings(data.index)
-        read_a = [r.value for r in readings if r.quantity == "A"]
         try:
-            whole = checks.measure(data, wires(lab), found.log.get(data.index, ()), read_a)
+            if isinstance(whole, ReductionError):
+                raise whole
             measured = _kept(whole, readings, delay, found)
             if data.kind == "gain" and (fault := comparison_fault(lab, [*found.steady, (measured, readings)])):
                 found.faults.setdefault(data.session, fault)
@@ -172,7 +180,8 @@ def _captures(reader: TraceReader, records: Records, found: _Found) -> Runs:
         else:
             found.steady.append((measured, readings))
     put_together, failed = runs.finished()
-    found.cells = sorted([*found.cells, *put_together], key=lambda cell: cell.data.index)
+    known = with_idle_records(put_together, [measured for measured, _ in found.steady])
+    found.cells = sorted([*found.cells, *known], key=lambda cell: cell.data.index)
     for data, why in failed:
         found.refuse(data, why)
     return runs
@@ -208,7 +217,7 @@ def _journal(reader: TraceReader, found: _Found) -> None:
 def _results(found: _Found, calibrations: dict[int, Calibration]) -> tuple[list[Measured], list[Repeat]]:
     """The cells that have a result with the calibration of their session, and each one's result by itself."""
     if not calibrations:
-        found.notes.append("no zero was committed: nothing can be reduced without a record of kind channel_accuracy")
+        found.notes.append(NO_ZERO)
         return [], []
     usable, repeats = [], []
     for cell in found.cells:
@@ -218,7 +227,8 @@ def _results(found: _Found, calibrations: dict[int, Calibration]) -> tuple[list[
                 raise ReductionError(f"session {session + 1} of the bench has no zero", "no-zero")
             if session in found.faults:
                 raise found.faults[session]
-            repeats.append(Repeat(session, cell.data.repeat, *results([cell], calibrations)))
+            cell.values(calibrations[session])  # refused where it lies outside the range of a gain
+            repeats.append(Repeat(session, cell.data.repeat, cell, calibrations[session]))
             usable.append(cell)
         except ReductionError as error:
             found.refuse(cell.data, error)
@@ -256,7 +266,7 @@ def _facts(text: str) -> dict[str, Any]:
     """What the device told, as a tree; empty where it told nothing that can be read."""
     try:
         tree = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return {}
     return tree if isinstance(tree, dict) else {}
 
@@ -286,7 +296,7 @@ def _idle_notes(found: _Found, rows: dict[Pair, RowResult], calibration: Calibra
         if calibration and m.data.kind == "idle" and m.mean_i and m.mean_v
     ]
     if not baselines:
-        return ["no idle record was committed: the idle power is that just before each run alone"] if rows else []
+        return ["no idle record was committed: the idle power is that around each run alone"] if rows else []
     baseline_w = sum(baselines) / len(baselines)
     notes = []
     for pair, row in rows.items():
@@ -294,7 +304,7 @@ def _idle_notes(found: _Found, rows: dict[Pair, RowResult], calibration: Calibra
         if abs(idle.value - baseline_w) > idle.expanded() + IDLE_SHARE * baseline_w:
             found.codes[pair].append("baseline-not-idle")
             notes.append(
-                f"{row.network} batch {row.batch}: {idle.value:.3f} W before its runs, {baseline_w:.3f} W with "
+                f"{row.network} batch {row.batch}: {idle.value:.3f} W around its runs, {baseline_w:.3f} W with "
                 "nothing running: the device was not at rest; raise dut.rest_s"
             )
     return notes

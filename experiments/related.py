@@ -45,9 +45,10 @@ class Relation:
     """How the current and the gate belong together.
 
     `correlation` is that of the current with the gate, at the lag within what capacitors explain that suits it best;
-    `best` the highest for any lag, which is `lag_s` (negative: the current comes first). `lead_s` is how long before
-    the gate the current had risen, `from_start` that this was so from the record's first sample on. `checkable` is
-    whether two levels of the current were found at all, `apart` their distance in scatters.
+    `best` the highest for any lag, which is `lag_s` (negative: the current comes first); where `correlation` leaves no
+    room for a better place, none is looked for. `lead_s` is how long before the gate the current had risen,
+    `from_start` that this was so from the record's first sample on. `checkable` is whether two levels of the current
+    were found at all, `apart` their distance in scatters.
     """
 
     checkable: bool
@@ -106,7 +107,7 @@ def _relate(
     unknown = Relation(False, 0.0, math.nan, math.nan, math.nan, math.nan, limit_s)
     if whole < LEAST_BLOCKS:
         return unknown
-    blocks = values[: whole * size].reshape(whole, size).mean(axis=1, dtype=np.float64)
+    blocks = _means(values[: whole * size].reshape(whole, size))
     low, high, scatter = two_levels(blocks)
     apart = (high - low) / scatter if scatter > 0 else math.inf if high > low else 0.0
     on = blocks > (low + high) / 2
@@ -114,14 +115,18 @@ def _relate(
     if apart <= APART or on.sum() < LEAST_SHARE * (last - first) or first < 2 or whole - last + first < 3:
         return Relation(False, apart, math.nan, math.nan, math.nan, math.nan, limit_s)
     block_s = size * dt_s
-    lags, found = _correlations(blocks, first, last)
-    allowed = (lags * block_s >= -limit_s) & (lags * block_s <= max(LEAST_LAG_S, LAG_SHARE * (stop - start) * dt_s))
+    correlate = _Correlations(blocks, first, last)
+    late_s = max(LEAST_LAG_S, LAG_SHARE * (stop - start) * dt_s)
+    lags, found = correlate(math.ceil(-limit_s / block_s), math.floor(late_s / block_s))
+    allowed = float(found.max())
+    if max(allowed, 0.0) ** 2 < 1 - BETTER:  # else no other place can explain as much more
+        lags, found = correlate(-len(blocks), len(blocks))
     best = int(np.argmax(found))
     lead = _risen_before(on, first, max(1, round(BRIDGE_S / block_s)))
     return Relation(
         True,
         apart,
-        float(found[allowed].max()),
+        allowed,
         float(found[best]),
         float(lags[best]) * block_s,
         lead * block_s,
@@ -130,20 +135,35 @@ def _relate(
     )
 
 
-def _correlations(blocks: Floats, first: int, last: int) -> tuple[NDArray[np.int64], Floats]:
-    """Pearson's correlation of the blocks with a gate over blocks [first, last) moved by each lag; lags, coefficients.
+def _means(blocks: NDArray[np.generic]) -> Floats:
+    """Mean of each row, (rows, size); codes are whole numbers, whose sums are exact and quick."""
+    if blocks.dtype == np.uint16 and blocks.shape[1] < 1 << 16:
+        sums = np.einsum("ij->i", blocks.view(np.uint16), dtype=np.uint32, casting="safe")
+        return np.asarray(sums / blocks.shape[1])
+    return np.asarray(blocks.mean(axis=1, dtype=np.float64))
+
+
+class _Correlations:
+    """Pearson's correlation of blocks, (n,), with a gate over blocks [first, last) that is moved by lags.
 
     A gate that leaves the record is cut off; lags that leave less than a tenth of it, or of the rest, are left out.
     """
-    n, length = len(blocks), last - first
-    lags = np.arange(-last + 1, n - first)
-    a, b = np.clip(first + lags, 0, n), np.clip(last + lags, 0, n)
-    inside = b - a
-    kept = (inside >= max(1, length // 10)) & (n - inside >= max(1, (n - length) // 10))
-    lags, a, b, inside = lags[kept], a[kept], b[kept], inside[kept]
-    total = np.concatenate(([0.0], np.cumsum(blocks - blocks.mean())))
-    spread = float(np.std(blocks)) * n
-    return lags, (total[b] - total[a]) * n / np.sqrt(inside * (n - inside)) / spread
+
+    def __init__(self, blocks: Floats, first: int, last: int) -> None:
+        self._n, self._first, self._last = len(blocks), first, last
+        self._total = np.concatenate(([0.0], np.cumsum(blocks - blocks.mean())))
+        self._spread = float(np.std(blocks)) * self._n
+
+    def __call__(self, least: int, most: int) -> tuple[NDArray[np.int64], Floats]:
+        """Lags from `least` to `most`, and the coefficients."""
+        n, first, last = self._n, self._first, self._last
+        length = last - first
+        lags = np.arange(max(least, 1 - last), min(most + 1, n - first))
+        a, b = np.maximum(first + lags, 0), np.minimum(last + lags, n)
+        inside = b - a
+        kept = (inside >= max(1, length // 10)) & (n - inside >= max(1, (n - length) // 10))
+        lags, a, b, inside = lags[kept], a[kept], b[kept], inside[kept]
+        return lags, (self._total[b] - self._total[a]) * n / np.sqrt(inside * (n - inside)) / self._spread
 
 
 def _risen_before(on: NDArray[np.bool_], first: int, bridge: int) -> int:

@@ -85,6 +85,8 @@ def _replay(args: argparse.Namespace) -> int:
     alone = {"--through-scope": args.through_scope, "--from-scope": args.from_scope, "--budget": args.budget}
     for option in (name for name, given in alone.items() if given and not single):
         raise ConfigError(f"{option} is of one file: name a single one")
+    if args.results_only and args.budget:
+        raise ConfigError("--results-only writes results.csv alone: leave out --budget")
     if args.capture is not None and not args.through_scope:
         raise ConfigError("--capture says what --through-scope serves: give both")
     if args.through_scope:

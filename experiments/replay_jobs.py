@@ -90,6 +90,8 @@ def replay(job: Job, options: Options) -> Done:
     if outcome.rejected:
         said += f"; {outcome.rejected[0].label}: {outcome.rejected[0].reason}"
         said += f" (and {len(outcome.rejected) - 1} more)" if len(outcome.rejected) > 1 else ""
+    if outcome.missing:
+        said += f"; the sweep ended early: {outcome.missing} of {len(outcome.plan.cells)} cells are open"
     return Done(job.number, job.path, 0 if outcome.whole else 1, text, said)
 
 

@@ -12,6 +12,7 @@ from experiments.device import MEMORY_KINDS, DeviceRow, DeviceRun, Floats
 from experiments.energy import RowResult
 from experiments.flags import FLAGS, number, numbers
 from experiments.outcome import Outcome
+from experiments.shape import Settling
 
 Lines = list[list[str]]
 
@@ -137,6 +138,7 @@ def shape_table(outcome: Outcome) -> Lines:
             "network",
             "batch",
             "peak [W]",
+            "highest [W]",
             "peak/mean",
             "steady from [ms]",
             "settling [ms]",
@@ -148,23 +150,61 @@ def shape_table(outcome: Outcome) -> Lines:
         found = row.shape
         if found is None:
             continue
-        settling = _shown(found.settling_s * 1e3, ".3g")
-        if math.isfinite(found.settling_u_s) and settling != _NOTHING:
-            settling += f" ± {found.settling_u_s * 2e3:.2g}"
         profile = found.profile
         mean = f"{profile.mean_w.min():.4g} to {profile.mean_w.max():.4g}" if profile is not None else found.why
         lines.append(
             [
                 row.network,
                 str(row.batch),
-                _shown(found.peak_w, ".4g"),
+                _shown(found.peak_w, ".4g") + (f" (s {sd:.2g})" if math.isfinite(sd := found.peak_sd_w) else ""),
+                _shown(found.highest_w, ".4g"),
                 _shown(found.crest, ".3g"),
                 _shown(found.steady_from_s * 1e3, ".3g"),
-                settling,
+                _settling(found.settling),
                 mean or _NOTHING,
                 str(profile.batches) if profile is not None else _NOTHING,
             ]
         )
+    return lines
+
+
+def _settling(found: Settling) -> str:
+    if math.isfinite(found.tau_s):
+        return f"{found.tau_s * 1e3:.3g} ± {found.u_s * 2e3:.2g}"
+    return f"below {found.below_s * 1e3:.2g}" if found.known else "unknown"
+
+
+def clock_table(outcome: Outcome) -> Lines:
+    """One line per run: how the marker edges of its batches follow the device's log."""
+    lines = [
+        [
+            "network",
+            "batch",
+            "repeat",
+            "edges",
+            "rate [ppm]",
+            "scatter [µs]",
+            "largest [µs]",
+            "odd edges",
+            "odd beyond [ms]",
+        ]
+    ]
+    for row in outcome.device:
+        for run in row.runs:
+            if (fit := run.fit) is not None:
+                lines.append(
+                    [
+                        row.network,
+                        str(row.batch),
+                        str(run.repeat + 1),
+                        str(fit.edges),
+                        f"{fit.rate * 1e6:+.0f} ± {_shown(fit.u_rate * 2e6, '.0f' if fit.u_rate > 4e-6 else '.2g')}",
+                        _shown(fit.scatter_s * 1e6, ".3g"),
+                        _shown(fit.largest_s * 1e6, ".3g"),
+                        str(fit.odd),
+                        f"{fit.tolerance_s * 1e3:.3g}",
+                    ]
+                )
     return lines
 
 

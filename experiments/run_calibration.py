@@ -14,13 +14,15 @@ import numpy as np
 from calibration import in_situ
 from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
+from calibration.reference import read_back_of
 from experiments.calibrations import combined, promised, records_of
 from experiments.energy import Measured, ReductionError, measure, wires
 from experiments.plausible import gain_fault
 from instruments.lab import Lab
 
 if TYPE_CHECKING:
-    from experiments.traces import Reading, TraceReader
+    from experiments.journal import Reading
+    from experiments.traces import TraceReader
 
 Steady = tuple[Measured, "list[Reading]"]
 """A zero, an idle record or a comparison with the supply, and what the supply read during it."""
@@ -86,6 +88,7 @@ def _in_situ(lab: Lab, steady: list[Steady], records: Records) -> Calibration | 
             lead_ohm,
             u_lead_ohm,
             lab.probe.linearity,
+            read_back_of(lab),
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from experiments.checked import Checks
 from experiments.energy import CaptureData, Measured, ReductionError, Wires
 from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
 from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
-from experiments.traces import TraceReader
+from experiments.traces import Reading, TraceReader
 
 
 def log_s(rise_ns: int, ends_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ class Runs:
     """Puts the runs of a file together from their captures, in whatever order they are given."""
 
     def __init__(self, reader: TraceReader, checks: Checks, wires: Wires, delay: Delay | None) -> None:
-        self._rows, self._reader = reader.captures(), reader
+        self._rows, self._reader, self._checks, self._wires = reader.captures(), reader, checks, wires
         self._collector = functools.partial(RunCollector, checks, wires, delay)
         # The first capture of a run is settled last: until it is, a program that was killed had not come to an end.
         # A run that was begun again after that may have the same name.
@@ -36,6 +36,28 @@ class Runs:
             if row["method"] and row["kind"] == "cell" and row["part"] == 0 and row["state"]
         }
         self._open: dict[str, tuple[CaptureData, RunCollector]] = {}
+
+    def captures(
+        self, kinds: Sequence[str], log: Mapping[int, NDArray[np.int64]]
+    ) -> Iterator[tuple[CaptureData, Measured | ReductionError | None, list[Reading]]]:
+        """Go through a file's committed captures: each reduced, or why it cannot be, and what the supply read.
+
+        `log` has the ends of batches by the device's clock. Of what is part of a run nothing is known before all of
+        its parts are (None): `finished` gives the runs.
+        """
+        for data in self._reader.data(kinds=kinds):
+            if data.method:
+                self.add(data)
+                yield data, None, []
+                continue
+            readings = self._reader.readings(data.index)
+            read_a = [r.value for r in readings if r.quantity == "A"]
+            found: Measured | ReductionError
+            try:
+                found = self._checks.measure(data, self._wires, log.get(data.index, ()), read_a)
+            except ReductionError as error:
+                found = error
+            yield data, found, readings
 
     def add(self, data: CaptureData) -> None:
         """Take one committed capture of a run."""

@@ -110,21 +110,21 @@ def _counted(reader: TraceReader, session: int) -> tuple[Enough, Calibration | N
     plan, lab = reader.plan, reader.lab()
     enough = Enough(plan, reader.cells())
     kinds = ("zero", "gain") if plan.method.target_u is None else ("zero", "idle", "gain", "cell")
-    records, roles, log = records_of(reader), wires(lab), reader.host_log()
-    checks = checks_of(lab, records)
-    runs = Runs(reader, checks, roles, None)
+    records = records_of(reader)
+    runs = Runs(reader, checks_of(lab, records), wires(lab), records.delay)
     began: dict[int, list[tuple[Measured, list[Reading]]]] = {}
     cells: list[Measured] = []
-    for data in reader.data(kinds=kinds):
-        if data.method:
-            runs.add(data)
+    at_work: set[int] = set()
+    for data, measured, readings in runs.captures(kinds, reader.host_log()):
+        if data.kind == "cell":
+            at_work.add(data.session)
+        if not isinstance(measured, Measured):
             continue
-        with contextlib.suppress(ReductionError):
-            measured = checks.measure(data, roles, log.get(data.index, ()))
-            if data.kind == "cell":
-                cells.append(without_codes(measured))
-            elif not any(cell.data.session == data.session for cell in cells):
-                began.setdefault(data.session, []).append((without_codes(measured), reader.readings(data.index)))
+        if data.kind == "cell":
+            with contextlib.suppress(ReductionError):
+                cells.append(without_codes(measured, records.delay))
+        elif data.session not in at_work:
+            began.setdefault(data.session, []).append((without_codes(measured), readings))
     known = {number: find_calibration(lab, steady, records) for number, steady in began.items()}
     for cell in sorted([*cells, *runs.finished()[0]], key=lambda cell: cell.data.index):
         enough.add(cell, known.get(cell.data.session))

@@ -300,6 +300,8 @@ class Station:
             gap_before_s=row.gap_before_s,
             device_s=(row.gate_fall_ns - row.gate_rise_ns) * 1e-9,
             gate_moving_s=row.gate_moving_s,
+            gate_jitter_s=row.gate_jitter_s,
+            quiet_after_s=row.quiet_after_s,
         )
 
 

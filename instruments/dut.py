@@ -6,6 +6,7 @@ through ssh. Its lines are moved by the agent itself (`marker_line`); nothing he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -87,7 +88,7 @@ class Done:
     `gate_ns`: before and after the gate's rise, before and after its fall. `batch_ns`: one stamp for each batch,
     taken at its end and just before the batch line toggles. `start_frame` is the number that the batch line told
     before the gate, by `start_frame_edges` toggles, None where none was asked for or none came out in time.
-    `busy_s`: how long before the gate's rise the agent began to act.
+    `busy_s`: how long before the gate's rise the agent began to act; `quiet_s`: how long after its fall it did nothing.
     """
 
     run_id: str
@@ -99,6 +100,7 @@ class Done:
     start_frame: int | None = None
     start_frame_edges: int = 0
     busy_s: float = 0.0
+    quiet_s: float = 0.0
 
     @property
     def images(self) -> int:
@@ -275,13 +277,15 @@ class Dut:
         limit_s: float = 3600.0,
         record: tuple[float, float] | None = None,
         watch: str = "",
+        quiet_after_s: float = 0.0,
     ) -> None:
         """Start the measured loop and return at once; `batches` None takes what `prepare` answered.
 
         The loop ends early where another batch might pass `limit_s`: what ran is in `Done.batches`. With `record`,
         its sampling period and what it holds before the trigger [s], the batch line tells the run's number before
         the gate rises, where the lines can and the record has room for it. `watch` names a sensor of the board that
-        is to be read all the while (`experiments.dut_sensors.find_meter`); `Done.facts` tells under that name.
+        is to be read all the while (`experiments.dut_sensors.find_meter`); `Done.facts` tells under that name. The
+        agent is asked to rest for `quiet_after_s` after the gate's fall; `Done.quiet_s` says how long it did.
         """
         if batches is None:
             if self._ready is None:
@@ -298,6 +302,8 @@ class Dut:
             request["frame"] = {"number": self._frame, **frame}
         if watch:
             request["watch"] = watch
+        if quiet_after_s > 0:
+            request["quiet_after_s"] = quiet_after_s
         self._channel.send(request)
         self._run = (run_id, batches)
 
@@ -337,6 +343,7 @@ class Dut:
             start_frame=self._frame if good else None,
             start_frame_edges=frame["edges"] if good else 0,
             busy_s=max(0, gate[1] - message.get("woke_ns", gate[1])) * 1e-9,
+            quiet_s=_quiet_s(message),
         )
 
     def close(self, grace_s: float = 2.0) -> None:
@@ -348,6 +355,12 @@ class Dut:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _quiet_s(message: Mapping[str, Any]) -> float:
+    """How long the agent rested after the run [s]; 0 where it did not say, or said what cannot be."""
+    told_s = float(message.get("quiet_s", 0.0))
+    return told_s if 0.0 < told_s < math.inf else 0.0
 
 
 def _without_name(reason: str, network: str) -> str:

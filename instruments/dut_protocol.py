@@ -76,10 +76,11 @@ FIELDS: Dict[Tuple[str, str], Dict[str, Any]] = {
 OPTIONAL: Dict[Tuple[str, str], Dict[str, Any]] = {
     ("bench", "prepare"): {"size": dict},
     ("agent", "ready"): {"size": dict, "mode": dict, "weights": (str, dict), "warmup_batch_s": list},
-    ("bench", "go"): {"frame": dict, "watch": str},
+    ("bench", "go"): {"frame": dict, "watch": str, "quiet_after_s": _NUMBER},
     ("agent", "done"): {
         "frame": dict,
         "woke_ns": int,
+        "quiet_s": _NUMBER,
         "sensors_before": dict,
         "sensors_after": dict,
         "memory": dict,

@@ -184,7 +184,7 @@ class IdentityError(InstrumentError):
         command: str = "*IDN?",
     ) -> None:
         super().__init__(
-            f"expected {expected}, found {found}; check the address and the serial in lab.yaml",
+            f"expected {expected}, found {found}; check its address and serial in the lab file",
             instrument=instrument,
             resource=resource,
             command=command,

@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from instruments.errors import ConfigError
 from instruments.fault_facts import FaultFacts
+from instruments.readback import Limits
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 TimeConstant = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -82,6 +83,26 @@ class Rs232Facts(_Facts):
         return 8 if self.parity == "none" else 7
 
 
+class ReadBackLimits(_Facts):
+    """By how much a reading of a supply may be off (a share of it, and V or A), and one step of its display."""
+
+    relative: Annotated[float, Field(ge=0, lt=0.5)]
+    absolute: NonNegative
+    step: Positive
+
+    @property
+    def limits(self) -> Limits:
+        """The same as plain numbers."""
+        return Limits(self.relative, self.absolute, self.step)
+
+
+class ReadBackFacts(_Facts):
+    """What the supply's maker promises of its own readings: the reference of every result."""
+
+    voltage: ReadBackLimits
+    current: ReadBackLimits
+
+
 class SupplyFacts(_Facts):
     """The DC supply: where it answers, who it must say it is, what the board is fed with."""
 
@@ -94,6 +115,8 @@ class SupplyFacts(_Facts):
     voltage_v: Positive
     current_limit_a: Positive
     ovp_v: Positive
+    read_back: ReadBackFacts | None = None
+    """None: as the E364xA family."""
     sense: Literal["remote", "local"] = "remote"
     lead_resistance_ohm: NonNegative | None = None
     lead_resistance_u_ohm: NonNegative = 0.0
@@ -269,6 +292,8 @@ class WorldFacts(_Facts):
     """Physics of the simulated bench. Errors of gain and offset are drawn from these with the seed."""
 
     idle_a: NonNegative = 0.11
+    idle_wander_a: NonNegative = 0.0
+    idle_wander_period_s: TimeConstant = 10.0
     active_a: NonNegative = 1.0
     launch_a: NonNegative = 0.7
     launch_s: NonNegative = 0.4e-3

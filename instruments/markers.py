@@ -82,9 +82,18 @@ def edges(bits: NDArray[np.unsignedinteger[Any]], bit: int) -> tuple[NDArray[np.
 
     `bits` has shape (n,), bit k = Dk. Returns two arrays of one length.
     """
-    level = (bits >> bit) & 1
-    at = np.flatnonzero(level[1:] != level[:-1]) + 1
-    return at.astype(np.int64), level[at].astype(np.int64)
+    return _edges(bits, bit)[0]
+
+
+def _edges(bits: NDArray[np.unsignedinteger[Any]], *lines: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The same of several lines, the record gone through once."""
+    at = np.flatnonzero(bits[1:] != bits[:-1]) + 1
+    before, level = bits[at - 1], bits[at]
+    found = []
+    for bit in lines:
+        moved = np.flatnonzero(((before ^ level) >> bit) & 1)
+        found.append((at[moved].astype(np.int64), ((level[moved] >> bit) & 1).astype(np.int64)))
+    return found
 
 
 def levels(values: NDArray[np.floating[Any]], thresholds: Sequence[float], hysteresis: float) -> NDArray[np.uint8]:
@@ -132,7 +141,7 @@ def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int
     Every departure from one whole window is reported by kind and the window withheld; nothing is
     guessed. `framed` says that edges before the gate are a start frame.
     """
-    at, level = edges(bits, gate_bit)
+    (at, level), (ends, _) = _edges(bits, gate_bit, batch_bit)
     problems: list[Problem] = []
     if len(bits) == 0:
         return Decoded(None, (Problem("missing", "the record has no samples"),))
@@ -149,12 +158,11 @@ def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int
     if problems:
         return Decoded(None, tuple(problems))
     start, stop = int(at[0]), int(at[1])
-    ends, _ = edges(bits, batch_bit)
     before, after = int((ends < start).sum()), int((ends > stop).sum())
     outside = after if framed else after + before
     if outside:
         return Decoded(None, (Problem("extra", f"{outside} batch edges lie outside the gate"),))
-    return Decoded(Window(start, stop, tuple(int(k) for k in ends[before:])), ())
+    return Decoded(Window(start, stop, tuple(ends[before:].tolist())), ())
 
 
 def _too_many(at: NDArray[np.int64], close: int) -> tuple[Kind, str]:
@@ -202,9 +210,8 @@ def start_frame(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit
     Its own start interval says how long a unit is. Intervals that are no whole number of units and a wrong check
     sum are problems, as are too few edges; edges before the frame are counted only.
     """
-    at, level = edges(bits, gate_bit)
+    (at, level), (ends, _) = _edges(bits, gate_bit, batch_bit)
     rises = at[level == 1]
-    ends, _ = edges(bits, batch_bit)
     ends = ends[ends < rises[0]] if len(rises) else ends
     if len(ends) < marker_frame.EDGES:
         start = int(ends[0]) if len(ends) else int(rises[0]) if len(rises) else len(bits)

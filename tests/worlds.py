@@ -74,8 +74,18 @@ class Bench:
         self.index += 1
         return measure(CaptureData(self.index, kind, "", 0, 0, at_s, self.capture(at_s), None, None), WIRES)
 
-    def run(self, kind: str, at_s: float, batches: int, batch_s: float, batch: int = 4, repeat: int = 0) -> Measured:
-        """A measured loop of equal batches that begins at at_s."""
+    def run(
+        self,
+        kind: str,
+        at_s: float,
+        batches: int,
+        batch_s: float,
+        batch: int = 4,
+        repeat: int = 0,
+        *,
+        quiet_s: float = 0.0,
+    ) -> Measured:
+        """A measured loop of equal batches that begins at at_s; the board says that it rested for quiet_s after it."""
         self.index += 1
         lines, t = 1, at_s
         self.world.mark(t, lines)
@@ -97,6 +107,7 @@ class Bench:
             batches * batch,
             true.energy_j,
             true.idle_power_w,
+            quiet_after_s=quiet_s,
         )
         return measure(data, WIRES)
 

@@ -41,7 +41,7 @@ class Difference:
     @property
     def line(self) -> str:
         """One line for people."""
-        return f"{self.name}: {self.a} in A, {self.b} in B"
+        return f"{self.name}: A has {self.a}; B has {self.b}"
 
     def as_dict(self) -> dict[str, str]:
         """The same as plain values."""
@@ -150,7 +150,7 @@ def shared(a: Mapping[str, Fact], b: Mapping[str, Fact], *, simulated: bool) -> 
 def _json(text: str) -> dict[str, Any]:
     try:
         tree = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
 

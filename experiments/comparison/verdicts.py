@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 from calibration import propagation
 from calibration.budget import Budget, Component, independent_errors
-from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
 from calibration.model import Calibration, Gain
 from experiments.comparison.context import Shared
 from experiments.comparison.sides import QUANTITIES, Key, Row, Side
@@ -45,8 +44,8 @@ COMMON = {
 }
 """Components that are one unknown constant, not a new error in each run, and what two runs must share for that."""
 
-REFERENCES = {"current gain, reference": READBACK_CURRENT, "voltage gain, reference": READBACK_VOLTAGE}
-"""Components from the limits of the supply's read-back: relative and absolute part."""
+REFERENCES = ("current gain, reference", "voltage gain, reference")
+"""Components from the limits of the supply's read-back."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def difference(
         mine, others = left.get(part), right.get(part)
         if part in REFERENCES and shared.supply and mine and others and all(calibrations):
             gains = [getattr(c, part.partition(" ")[0]).gain for c in calibrations if c]
-            if all(math.isfinite(gain.at) for gain in gains):
+            if all(gain.limits is not None for gain in gains):
                 parts += _of_reference(part, (mine, others), (gains[0], gains[1]), unit)
                 continue
         if part in COMMON and getattr(shared, COMMON[part]):
@@ -268,10 +267,11 @@ def _of_reference(
 
     Where both runs were compared at the same current, each acts on both results in proportion to these.
     """
-    relative, absolute = REFERENCES[name]
     slopes, offsets, rests = [], [], []
     for component, gain in zip(components, gains, strict=True):
         whole, u = _signed(component), max(gain.u_reference, 1e-300)
+        assert gain.limits is not None
+        relative, absolute, _ = gain.limits
         slope = min(relative / math.sqrt(3.0), u)
         offset = min(absolute / math.sqrt(3.0) / gain.at, u - slope)
         rest = math.sqrt(max(0.0, 1.0 - ((slope + offset) / u) ** 2))

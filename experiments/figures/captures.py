@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from calibration.model import Calibration
 from experiments.energy import CaptureData, Measured, ReductionError, measure, wires
 from experiments.figures.rows import Run
+from experiments.journal import Reading
 from experiments.run_calibration import find_calibration
-from experiments.traces import Reading
 from instruments.markers import Window
 
 Floats = NDArray[np.float64]

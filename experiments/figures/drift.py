@@ -114,7 +114,7 @@ class _Column:
         ]
 
     def idle(self, axes: Any, colour: dict[str, str]) -> None:
-        """Idle power before each run, and that of the records at rest."""
+        """Idle power of each run, and that of the records at rest."""
         found = [(t / 60, r.result.idle_power_w, colour[r.result.network]) for t, r in self.repeats]
         axes.vlines(
             [t for t, _, _ in found],
@@ -127,7 +127,7 @@ class _Column:
         axes.scatter([t for t, _, _ in found], [b.value for _, b, _ in found], c=[c for *_, c in found], s=9, zorder=2)
         for t, _, power_w in self.at_rest:
             axes.plot(t / 60, power_w, "D", color="black", markersize=6, zorder=4)
-        axes.set_ylabel("idle power\nbefore each run [W]")
+        axes.set_ylabel("idle power\nof each run [W]")
 
     def net(self, axes: Any, colour: dict[str, str]) -> None:
         """Net power of each run against the mean of its network and batch."""

@@ -24,6 +24,7 @@ def device(run: Run) -> list[str]:
     for title, lines in (
         ("How the networks ran", report_device.conditions_table(outcome)),
         ("Durations of batches, by the device's log and by the markers", report_device.marker_table(outcome)),
+        ("The device's clock: how the marker edges of the batches follow its log", report_device.clock_table(outcome)),
         ("The shape of power: peak, settling, the mean batch", report_device.shape_table(outcome)),
         ("Memory by kind", report_device.memory_table(outcome)),
         ("What else went on, before and after each run", report_device.contention_table(outcome)),

@@ -19,7 +19,7 @@ from experiments.report import (
     viewer,
     words,
 )
-from experiments.report.text import table
+from experiments.report.text import energy_table, table
 from experiments.traces import TraceReader
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -115,10 +115,17 @@ def _results(runs: Sequence[Run], replayed: bool) -> list[str]:
         )
         for run in runs
     ]
+    whole = [one + _energies(run) for run, one in zip(runs, whole, strict=True)]
     if len(runs) == 1:
         return [said, *whole]
     closed = [markup.details(run.title, one) for run, one in zip(runs, whole, strict=True)]
     return [said, comparison.beside(runs), *closed]
+
+
+def _energies(run: Run) -> str:
+    lines = energy_table(run.outcome)
+    of_rows = [{"data-network": line[0]} for line in lines[1:]]
+    return markup.details("Energy of a batch and of a run", markup.table(lines, of_rows=of_rows)) if of_rows else ""
 
 
 def _by_run(key: str, title: str, runs: Sequence[Run], of_one: object) -> str:

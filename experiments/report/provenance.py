@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from calibration.records import stamp
@@ -53,7 +54,7 @@ def _of_sessions(run: Run, name: str) -> list[list[str]]:
 def _tree(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -86,7 +87,7 @@ def calibration(run: Run) -> list[str]:
     several = len({row["session"] for row in run.reader.captures()}) > 1
     note = "Of the first session; each other has a zero and a gain of its own." if several else ""
     said = markup.paragraph(note, "hint") if note else ""
-    return [markup.table(lines), said, *_running_check(run), *_records(run)]
+    return [markup.table(lines, "facts"), said, *_running_check(run), *_records(run)]
 
 
 def _running_check(run: Run) -> list[str]:
@@ -127,31 +128,48 @@ def _records(run: Run) -> list[str]:
 def reproduce(run: Run) -> list[str]:
     """The commands that give these results again: from the trace file, and from the bench."""
     plan, name = run.outcome.plan, run.reader.path.name
-    replay = shlex.join(["python", "-m", "experiments.replay", name, "--out", "DIR"])
+    given = [word for filed in run.reader.calibrations or () for word in ("--calibration", filed.name)]
+    replay = shlex.join(["python", "-m", "experiments.replay", name, "--out", "DIR", *given])
     return [
         markup.paragraph("From the trace file alone, to the same bytes but for the source:"),
         f"<pre>{markup.text(replay)}</pre>",
         markup.paragraph("At the bench, with lab.yaml as below:"),
-        f"<pre>{markup.text(shlex.join(_sweep(plan)))}</pre>",
+        f"<pre>{markup.text(shlex.join(sweep_words(plan, *_chosen_records(run))))}</pre>",
         markup.paragraph(
             f"Networks ran as: {plan.run.label}. Seed {plan.seed}; window {plan.window_s:g} s; {plan.repeats} repeats. "
             + ". ".join(plan.method.lines(plan.window_s, plan.repeats, plan.rounds))
         ),
         markup.details("lab.yaml as it was read", f"<pre>{markup.text(run.reader.text('lab_yaml'))}</pre>"),
+        *(
+            markup.details(f"Calibration record {one.filed.name}", f"<pre>{markup.text(one.filed.text)}</pre>")
+            for one in run.outcome.records.judged
+            if one.used
+        ),
     ]
 
 
-def _sweep(plan: Plan) -> list[str]:
+def _chosen_records(run: Run) -> tuple[Sequence[str], bool]:
+    """The calibration records that the sweep was given by name, and whether it was to refuse to start without any."""
+    options = run.outcome.summary.get("options")
+    if not isinstance(options, dict):
+        return (), False
+    return [str(path) for path in options.get("calibration", ())], bool(options.get("require_calibration"))
+
+
+def sweep_words(plan: Plan, calibrations: Sequence[str] = (), required: bool = False) -> list[str]:
+    """The command, word by word, that makes this plan again, with the calibration records it was given."""
     words = ["python", "-m", "experiments.power_sweep", "--lab", "lab.yaml", "--networks", ",".join(plan.networks)]
     words += ["--batches", ",".join(map(str, plan.batches)), "--repeats", str(plan.repeats)]
-    words += ["--window", f"{plan.window_s:g}", "--seed", str(plan.seed)]
+    words += ["--window", _exactly(plan.window_s), "--seed", str(plan.seed)]
     method, common = plan.method, Method()
     if method.long_s is not None:
-        words += ["--mode", "long", "--long-s", f"{method.long_s:g}"]
+        words += ["--mode", "long", "--long-s", _exactly(method.long_s)]
     if method.long_batch != common.long_batch:
         words += ["--long-batch", method.long_batch]
     if method.target_u is not None:
-        words += ["--target-u", f"{method.target_u:g}", "--max-repeats", str(plan.rounds)]
+        words += ["--target-u", _exactly(method.target_u), "--max-repeats", str(plan.rounds)]
+    if method.gain_check:
+        words += ["--gain-check"]
     usual, run = RunOptions(), plan.run
     for name in ("device", "threads", "weights"):
         if getattr(run, name) != getattr(usual, name):
@@ -161,7 +179,14 @@ def _sweep(plan: Plan) -> list[str]:
     words += [
         f"--{name.replace('_', '-')}" for name in ("channels_last", "compile", "cuda_graphs") if getattr(run.mode, name)
     ]
-    return words
+    for path in calibrations:
+        words += ["--calibration", path]
+    return [*words, "--require-calibration"] if required else words
+
+
+def _exactly(number: float) -> str:
+    """A number as short as it can be and still read back as itself."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def screen(run: Run) -> list[str]:

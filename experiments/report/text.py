@@ -47,6 +47,20 @@ def table(outcome: Outcome, *, replayed: bool = False) -> list[list[str]]:
     return lines
 
 
+def energy_table(outcome: Outcome) -> list[list[str]]:
+    """Energy of a batch with its U, and of a whole run; the header first."""
+    lines = [["network", "batch", "n", "energy [J/batch]", "energy [J/run]", "images/run"]]
+    for (network, batch), row, seen in zip(outcome.pairs, outcome.rows, outcome.device, strict=True):
+        if row is None:
+            continue
+        images = sum(run.images for run in seen.runs) / max(len(seen.runs), 1)
+        per_batch = shown(row, "energy_per_image_j", batch)
+        lines.append(
+            [network, str(batch), str(row.repeats), per_batch, f"{row.energy_per_run_j:#.4g}", f"{images:.6g}"]
+        )
+    return lines
+
+
 def shown(row: RowResult, quantity: str, factor: float) -> str:
     """One quantity of a row with its U, times a factor."""
     budget: Budget = getattr(row, quantity)

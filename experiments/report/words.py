@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from experiments.figures.rows import Run
-from experiments.outcome import source_text
-from experiments.plan import Plan
+from experiments.outcome import Outcome, source_text
 from experiments.report import markup
 from experiments.report.findings import Judged
 from experiments.report.text import percent, shown
@@ -70,7 +70,7 @@ def _sentences(run: Run) -> Lines:
         said.append("The bench and its currents are simulated; the inference is real.")
     networks, batches = len(o.plan.networks), _listed([str(batch) for batch in sorted(o.plan.batches)])
     said.append(
-        f"Energy per image of {_many(networks, 'network')} at batch {batches}, with {_repeats(o.plan)} "
+        f"Energy per image of {_many(networks, 'network')} at batch {batches}, with {_repeats(o)} "
         f"each, on {o.lab.dut.name}: current by {o.lab.probe.model} and {o.lab.scope.model} at "
         f"{o.lab.supply.voltage_v:g} V from {o.lab.supply.model}, between the marks that the device sets."
     )
@@ -92,7 +92,7 @@ def _sentences(run: Run) -> Lines:
     )
     if relative:
         said.append(
-            f"± is U, the half-width of the 95 % interval: {percent(relative[len(relative) // 2])} of the energy in "
+            f"± is U, the half-width of the 95 % interval: {percent(statistics.median(relative))} of the energy in "
             f"the median, {percent(relative[0])} at best, {percent(relative[-1])} at worst."
         )
     single = sum(row.repeats == 1 for row in rows)
@@ -101,10 +101,9 @@ def _sentences(run: Run) -> Lines:
     return said
 
 
-def _repeats(plan: Plan) -> str:
-    if plan.rounds > plan.repeats:
-        return f"{plan.repeats} to {_many(plan.rounds, 'repeat')}"
-    return _many(plan.repeats, "repeat")
+def _repeats(outcome: Outcome) -> str:
+    done = [row.repeats for row in outcome.rows if row is not None] or [outcome.plan.repeats]
+    return _many(max(done), "repeat") if min(done) == max(done) else f"{min(done)} to {max(done)} repeats"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -7,15 +7,18 @@ characters for text, no exotic types. docs/trace-format.md describes every varia
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.traces.reader import TraceReader
-from experiments.traces.schema import CAPTURE, ENDED, NOT_NEEDED, ROLES, SCHEMA, UNMEASURED, CaptureRow, Reading
-from experiments.traces.writer import TraceWriter, check_writable
+from experiments.journal import ENDED, NOT_NEEDED, UNMEASURED, CaptureRow, Reading
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from experiments.traces.reader import TraceReader
+    from experiments.traces.schema import CAPTURE, ROLES, SCHEMA
+    from experiments.traces.writer import TraceWriter, check_writable
 
 __all__ = [
     "CAPTURE",
@@ -33,8 +36,23 @@ __all__ = [
 ]
 
 
+_FROM = {
+    "TraceReader": "reader",
+    **dict.fromkeys(("CAPTURE", "ROLES", "SCHEMA"), "schema"),
+    **dict.fromkeys(("TraceWriter", "check_writable"), "writer"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for: h5py takes longer to come than the help of a command."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FROM[name]}"), name)
+
+
 def open(path: str | Path, *, calibrated: bool = False) -> xr.Dataset:
     """Open a trace file as lazy xarray objects; see `experiments.traces.views.open_lazily`."""
+    from experiments.run_calibration import calibrate_run
     from experiments.traces.views import open_lazily  # xarray takes a quarter of a second to import
 
-    return open_lazily(path, calibrated=calibrated)
+    return open_lazily(path, calibrate_run if calibrated else None)

@@ -21,11 +21,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.journal import NOT_NEEDED, UNMEASURED, CaptureRow, Reading
 from experiments.traces import schema
 from experiments.traces.damage import DAMAGE, DamageError, damage_told
 from experiments.traces.overview import BLOCKS, name_of
 from experiments.traces.reader import TraceReader
-from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES, CaptureRow, Reading
+from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES
 from experiments.traces.writer import TraceWriter
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Preamble, Record
@@ -358,7 +359,7 @@ def _recover_journal(writer: TraceWriter, cells: Table, places: dict[int, int]) 
         row = cells.row(position)
         capture = places.get(row.get("capture", -1), -1)
         state = row.get("state", "")
-        if state in (schema.NOT_NEEDED, *schema.UNMEASURED) or (state == "committed" and capture >= 0):
+        if state in (NOT_NEEDED, *UNMEASURED) or (state == "committed" and capture >= 0):
             writer.cell(position, state, row.get("reason", ""), capture, at_s=row.get("ended_s", math.nan))
         else:
             whole = False

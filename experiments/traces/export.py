@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.traces.views import open_lazily
+from experiments import traces
 from instruments.errors import ConfigError, TraceError
 
 COLUMNS = {
@@ -56,7 +56,7 @@ def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = l
         raise ConfigError(f"a mean of {choice.mean_of} samples: give 1 or more")
     if out.exists():
         raise ConfigError(f"{out} exists: name another file")
-    with open_lazily(path, calibrated=choice.calibrated) as dataset:
+    with traces.open(path, calibrated=choice.calibrated) as dataset:
         rows = _rows(dataset, choice, path)
         pieces = (_piece(dataset.isel(capture=row), choice) for row in rows)
         partial = out.with_name(out.name + ".unfinished")

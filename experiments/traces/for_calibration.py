@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.journal import CaptureRow, Reading
 from experiments.plan import Plan
 from experiments.traces.reader import TraceReader
-from experiments.traces.schema import CaptureRow, Reading
 from experiments.traces.writer import TraceWriter, check_writable
 from instruments.dut import Done
 from instruments.interrupts import undisturbed

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from calibration.records import Filed
 from experiments.energy import CaptureData
+from experiments.journal import Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
 from experiments.traces.damage import DamageError, tells_damage
 from experiments.traces.overview import Overview
-from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES, Reading
+from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES
 from experiments.windows import AnalogueMarkers, Bits, WindowSource
 from instruments import lab as lab_yaml
 from instruments.errors import ConfigError, TraceError
@@ -287,6 +288,8 @@ class TraceReader:
                     gap_before_s=row["gap_before_s"],
                     device_s=(row["gate_fall_ns"] - row["gate_rise_ns"]) * 1e-9,
                     gate_moving_s=row["gate_moving_s"],
+                    gate_jitter_s=row["gate_jitter_s"],
+                    quiet_after_s=row["quiet_after_s"],
                 )
                 yield windows.apply(found) if windows is not None else found
 

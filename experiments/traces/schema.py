@@ -7,14 +7,15 @@ that a killed program can leave out of step with the rows that point into it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.journal import CaptureRow
 from instruments.waveform import Codes, Units
 
 SCHEMA = 1
@@ -85,7 +86,8 @@ CAPTURE = {
     "method": Variable("text16", "", "long, consecutive or steady; empty: one record holds the whole measured loop"),
     "part": Variable("i4", "", "number of the capture among those of its run, from 0"),
     "gap_before_s": Variable("f8", "s", "between the end of the part before and the start of this one, by the host"),
-    "gate_moving_s": Variable("f8", "s", "what both moves of the gate took by the device's clock, with their jitter"),
+    "gate_moving_s": Variable("f8", "s", "what both moves of the gate took by the device's clock"),
+    "gate_jitter_s": Variable("f8", "s", "how much the latency of a marker line differs, as the agent measured it"),
     "batches": Variable("i4", "", "batches that the device logged, -1 where nothing ran"),
     "images": Variable("i4", "", "images that the device logged, -1 where nothing ran"),
     "session": Variable("i4", "", "row of /sessions: which start of the bench, with a zero and a gain of its own"),
@@ -102,6 +104,9 @@ CAPTURE = {
     "start_frame": Variable("i4", "", "run's number that the batch line told before the gate, -1 where none was sent"),
     "start_frame_edges": Variable("i4", "", "toggles of the batch line before the gate, by the device"),
     "device_busy_s": Variable("f8", "s", "how long before the gate's rise the device began to act: not idle"),
+    "quiet_after_s": Variable(
+        "f8", "s", "how long after the gate's fall the device did nothing, 0 where it did not say"
+    ),
     "ready_facts": Variable("text8192", "", "what the device said of the prepared network, as JSON"),
     "device_facts": Variable("text16384", "", "what the device said of this run, as JSON"),
     "flags": Variable("text256", "", "codes of what disturbed the device, with blanks between"),
@@ -114,15 +119,6 @@ CAPTURE = {
 
 ON_DEMAND = ("ready_facts", "device_facts")
 """Texts of /captures so long that a reader gets them row by row."""
-
-UNMEASURED = ("rejected", "refused", "out of memory")
-"""States in which a cell ends without a result; `reason` says why."""
-
-NOT_NEEDED = "not needed"
-"""State of a repeat that was spared: its network and batch had reached the target."""
-
-ENDED = ("committed", NOT_NEEDED, *UNMEASURED)
-"""States in which a cell ends."""
 
 CELL = {
     "network": Variable("text128"),
@@ -166,59 +162,12 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Variable]]] = {
 """Group -> the dimension along which it grows, and its variables."""
 
 
-@dataclass(frozen=True)
-class CaptureRow:
-    """What is stored beside the codes of one capture; see `CAPTURE` for the meaning of each field."""
-
-    kind: str
-    cell: int = -1
-    network: str = ""
-    batch: int = 0
-    repeat: int = 0
-    run_id: str = ""
-    method: str = ""
-    part: int = 0
-    gap_before_s: float = math.nan
-    gate_moving_s: float = math.nan
-    batches: int = -1
-    images: int = -1
-    session: int = 0
-    host_s: float = math.nan
-    utc_s: float = math.nan
-    window_asked_s: float = math.nan
-    gate_rise_ns: int = 0
-    gate_fall_ns: int = 0
-    clock_offset_s: float = math.nan
-    clock_bound_s: float = math.nan
-    clock_offset_after_s: float = math.nan
-    clock_bound_after_s: float = math.nan
-    start_frame: int = -1
-    start_frame_edges: int = 0
-    device_busy_s: float = 0.0
-    ready_facts: str = ""
-    device_facts: str = ""
-    flags: str = ""
-    edge_limit_s: float = math.nan
-    true_energy_j: float = math.nan
-    true_idle_power_w: float = math.nan
-    batch_end_ns: Sequence[int] = field(default_factory=tuple)
-
-
 def unwritten(name: str, spec: Variable) -> Any:
     """What stands for a variable that the file of an earlier program does not have."""
     default = getattr(CaptureRow, name, None)
     if default is not None:
         return default
     return "" if spec.width else math.nan if spec.kind.startswith("f") else 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One reading of the supply during a capture."""
-
-    quantity: str
-    value: float
-    done_after_trigger_s: float
 
 
 def dimension(group: h5py.Group, name: str, length: int, *, index: bool = True, fixed: bool = False) -> h5py.Dataset:

@@ -6,7 +6,7 @@ can be pickled, and chunked where dask is installed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
+from calibration.model import Calibration
 from experiments.traces import schema
 from experiments.traces.reader import TraceReader
 from experiments.traces.schema import CAPTURE, ROLES
@@ -27,6 +28,9 @@ from instruments.errors import TraceError
 Floats = NDArray[np.float64]
 Key = tuple[Any, Any]
 """What is asked for along capture and along sample: numbers, slices, or one sorted array."""
+
+Calibrate = Callable[[TraceReader], Calibration | None]
+"""Finds a run's calibration in its file; None where it has no zero."""
 
 
 class _Values(Protocol):
@@ -136,21 +140,22 @@ class _Lazy(BackendArray):
         return np.asarray(self._values(self._manager.acquire()["captures"], key), dtype=self.dtype)
 
 
-def open_lazily(path: str | Path, *, calibrated: bool = False) -> xr.Dataset:
+def open_lazily(path: str | Path, calibrate: Calibrate | None = None) -> xr.Dataset:
     """Open a trace file as a lazy dataset along (capture, sample).
 
     Variables: `current_a`, `voltage_v`, `power_w` (float64; NaN at holes and beyond the end of a shorter record),
     `gate` and `batch_line` (levels, 0 or 1), `markers` (uint8, bit k = Dk), `current_codes` and `voltage_codes` (as
     stored). Coordinates: `time_s` (trigger at 0; along sample alone where all captures share one time base), and the
-    columns of the capture table. With `calibrated` the run's own zero and gain are applied; without, values are what
-    the oscilloscope said. Close the dataset when done, or use it as a context manager.
+    columns of the capture table. With `calibrate` (`experiments.run_calibration.calibrate_run`) the run's own zero and
+    gain are applied; without, values are what the oscilloscope said. Close the dataset when done, or use it as a
+    context manager.
 
-    Raises TraceError for what is no trace file, and with `calibrated` where the run has no zero.
+    Raises TraceError for what is no trace file, and with `calibrate` where the run has no zero.
     """
     with TraceReader(path) as reader:
         rows, preambles, wiring = reader.captures(), reader.preambles(), reader.lab().wiring
         attributes = {"title": "joulebench trace", "source": reader.source, "complete": int(reader.complete)}
-        corrections = _corrections(reader, rows) if calibrated else {}
+        corrections = _corrections(reader, rows, calibrate) if calibrate is not None else {}
         analogue = reader.analogue_markers()
     shape = (len(rows), int(preambles["points"].max(initial=0)))
     manager: CachingFileManager[h5py.File] = CachingFileManager(h5py.File, str(path), mode="r")
@@ -166,7 +171,7 @@ def open_lazily(path: str | Path, *, calibrated: bool = False) -> xr.Dataset:
         return _Line(number, analogue, scale, preambles["points"][:, ROLES.index("markers")])
 
     current, voltage = (_readings(role, preambles, corrections.get(role)) for role in ("current", "voltage"))
-    state = "calibrated by the run's own zero and gain" if calibrated else "as the oscilloscope said"
+    state = "calibrated by the run's own zero and gain" if calibrate is not None else "as the oscilloscope said"
     variables = {
         "current_a": lazy(current, "f8", f"current, {state}", "A"),
         "voltage_v": lazy(voltage, "f8", f"voltage, {state}", "V"),
@@ -206,11 +211,11 @@ def _readings(role: str, preambles: Mapping[str, NDArray[Any]], correction: tupl
     return _Readings(role, slope, intercept)
 
 
-def _corrections(reader: TraceReader, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Floats, Floats]]:
+def _corrections(
+    reader: TraceReader, rows: Sequence[Mapping[str, Any]], calibrate: Calibrate
+) -> dict[str, tuple[Floats, Floats]]:
     """Offset and gain of both channels for each row, from the run's own zeros and comparisons."""
-    from experiments.run_calibration import calibrate_run
-
-    calibration = calibrate_run(reader)
+    calibration = calibrate(reader)
     if calibration is None:
         raise TraceError(f"{reader.path}: no zero was committed: open it with calibrated=False")
     return {

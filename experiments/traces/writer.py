@@ -21,11 +21,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.journal import CaptureRow, Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
 from experiments.traces.damage import damage_told
 from experiments.traces.reader import TraceReader
-from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES, CaptureRow, Reading
+from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Record
 
@@ -51,6 +52,7 @@ class TraceWriter:
         self._levels: dict[int, h5py.Dataset] = {}
         self._pool = ThreadPoolExecutor(2)
         self._said: Callable[[], str] | None = None
+        self._unsaid = b""
 
     @classmethod
     def create(
@@ -313,12 +315,15 @@ class TraceWriter:
         `flags` takes the place of the capture's own where it is given: with the code of the rejection.
         """
         self._set("captures", index, {"settled_s": at_s})
-        self._keep_said()
         if reason:
             self._set("captures", index, {"reason": reason, **({"flags": flags} if flags else {})})
             self._file.flush()
         self._set("captures", index, {"state": "rejected" if reason else "committed"})
         self._file.flush()
+        # A disk that is full by now stops the sweep at its next capture; of this one nothing may be lost.
+        with contextlib.suppress(TraceError):
+            self._keep_said()
+            self._file.flush()
 
     def cell(
         self,
@@ -370,7 +375,9 @@ class TraceWriter:
         self._file.flush()
 
     def _keep_said(self) -> None:
-        raw = self._said().encode("utf-8") if self._said is not None else b""
+        """Store what was said since; raises TraceError where it does not fit, and stores it with what comes next."""
+        self._unsaid += self._said().encode("utf-8") if self._said is not None else b""
+        raw = self._unsaid
         if not raw:
             return
         self._require_room(len(raw))
@@ -379,11 +386,13 @@ class TraceWriter:
         g[f"{name}_length"].resize((at + len(raw),))
         g[name].resize((at + len(raw),))
         g[name][at:] = schema.characters(raw.decode("utf-8"), len(raw))
+        self._unsaid = b""
 
     def complete(self) -> None:
         """Mark the run as whole: every cell has been visited."""
-        self._keep_said()
         self._file.attrs.modify("complete", np.int32(1))
+        self._file.flush()
+        self._keep_said()
         self._file.flush()
 
     def close(self) -> None:
@@ -445,12 +454,14 @@ def _chunk(codes: NDArray[Any], size: int) -> bytes:
 
 def check_writable(folder: Path) -> None:
     """Raise TraceError when a run of usual size cannot be written in a folder; creates the folder."""
+    probe = folder / ".joulebench-probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".joulebench-probe"
-        probe.write_bytes(b"")
+        probe.write_bytes(bytes(RESERVE_BYTES))
         probe.unlink()
     except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
         raise TraceError(f"{folder}: cannot be written ({error.strerror}); name another folder with --out") from error
     room = os.statvfs(folder)
     if room.f_bavail * room.f_frsize < 64 * 2**20:

@@ -4,6 +4,7 @@ from .driver import E3645A, Mode
 from .ratings import (
     OVP_LIMIT_V,
     RANGE_LIMITS,
+    READ_BACK,
     Range,
     SupplyLimits,
     check_set_points,
@@ -17,6 +18,7 @@ __all__ = [
     "E3645A",
     "OVP_LIMIT_V",
     "RANGE_LIMITS",
+    "READ_BACK",
     "Mode",
     "Range",
     "SupplyLimits",

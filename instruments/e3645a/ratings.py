@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from instruments.errors import ConfigError, LimitError
+from instruments.readback import Limits, ReadBack
 
 Range = Literal["P35V", "P60V"]
 
@@ -17,6 +18,9 @@ RANGE_LIMITS: dict[Range, tuple[float, float]] = {"P35V": (36.05, 2.266), "P60V"
 OVP_LIMIT_V = 66.0
 #: Steps of set-points and read-back, in volts and amperes (second-hand, unconfirmed).
 RESOLUTION = (0.005, 0.001)
+#: Accuracy of ``MEAS:VOLT?`` and ``MEAS:CURR?``, 12 months, 25 +-5 C (UG364 p.196; the figures are those of the dual
+#: models of the family, the E3645A's own row is unconfirmed).
+READ_BACK = ReadBack(Limits(0.0005, 0.005, RESOLUTION[0]), Limits(0.0015, 0.005, RESOLUTION[1]))
 
 
 def programming_tolerance_v(voltage_v: float) -> float:
@@ -31,12 +35,12 @@ def programming_tolerance_a(current_a: float) -> float:
 
 def readback_tolerance_v(voltage_v: float) -> float:
     """Give the accuracy of ``MEAS:VOLT?`` in volts: 0.05 % + 5 mV (UG364)."""
-    return 0.0005 * abs(voltage_v) + 0.005
+    return READ_BACK.voltage.of(voltage_v)
 
 
 def readback_tolerance_a(current_a: float) -> float:
     """Give the accuracy of ``MEAS:CURR?`` in amperes: 0.15 % + 5 mA (UG364 p.196)."""
-    return 0.0015 * abs(current_a) + 0.005
+    return READ_BACK.current.of(current_a)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from instruments.simulated.world import BATCH, GATE, REST, WORK
 CLOCK_RATE = 1.0 + 50e-6
 """Seconds of the board's clock in one of the bench's."""
 
+MOST_QUIET_S = 10.0
+"""The longest rest after a run that it takes an order for."""
+
 STORAGE_BYTES_PER_S = 300e6
 START_S = 1.0
 """How fast weights are loaded, after how long a start: by then the current of what ran before has settled."""
@@ -250,6 +253,9 @@ class SimulatedBoard:
             raise RefusedError("bad_request", "no network is prepared")
         if not 1 <= batches <= dut_protocol.MAX_BATCHES or not 0 < limit_s < 1e6:
             raise RefusedError("bad_request", f"{batches} batches within {limit_s} s cannot be run")
+        quiet_s = float(request.get("quiet_after_s", 0.0))
+        if not 0 <= quiet_s <= MOST_QUIET_S:
+            raise RefusedError("bad_request", f"quiet_after_s {quiet_s} is no time to rest for")
         rng = self._rng(at_s, 6)
         self.net_power_w = loaded.work.net_power_w * (1.0 + POWER_SCATTER * float(rng.standard_normal()))
         memory = loaded.work.memory_bytes * (1.0 + MEMORY_SCATTER * float(rng.standard_normal()))
@@ -275,12 +281,13 @@ class SimulatedBoard:
             "gate_ns": [self._clock_ns(t) for t in (rise_s, rise_s + LINE_NS * 1e-9, fall_s, fall_s + LINE_NS * 1e-9)],
             "batch_ns": stamps,
             "woke_ns": self._clock_ns(at_s),
+            "quiet_s": quiet_s,
         }
         if frame is not None:
             done["frame"] = frame
         if memory > 0:
             done["memory"] = {"system_used_net": round(memory / _PAGE) * _PAGE}
-        self._say(fall_s + 1e-3 + self._latency_s(at_s, 8), done)
+        self._say(fall_s + quiet_s + 1e-3 + self._latency_s(at_s, 8), done)
 
     def _tell_number(self, frame: Any, at_s: float) -> tuple[float, Message | None]:
         """Tell the run's number by the batch line where that is asked for; when the gate may rise then."""

@@ -4,10 +4,11 @@ Scope, supply and board share one World. Times are monotonic seconds and come fr
 are drawn once from the seed, noise from the seed and the instant asked for, so that asking twice
 gives the same answer. Imports no driver, no clock and no file.
 
-The board draws a current that follows the marker lines: idle while the gate is low; while it is high
-`launch_a` for `launch_s` after each batch begins, then `active_a`; `active_a` too while it works outside the
-gate (loading, warming up). All of it goes through a first-order settling, and `tail_a` of the current of work
-fades slowly, with `tail_s`. In the board's place a resistor, or nothing, can be connected (`connect`).
+The board draws a current that follows the marker lines: idle while the gate is low; while it is high `launch_a` for
+`launch_s` after each batch begins, then `active_a`; `active_a` too while it works outside the gate (loading, warming
+up). All of it goes through a first-order settling, and `tail_a` of the current of work fades slowly, with `tail_s`.
+Beneath it all the idle current wanders by `idle_wander_a`. In the board's place a resistor, or nothing, can be
+connected (`connect`).
 The oscilloscope sees each edge `marker_delay_s` after the board's work changed, with a scatter of `marker_jitter_s`.
 """
 
@@ -198,6 +199,8 @@ class World:
         ripple += 1.0
         current = self._demand.at(t_s)
         current += self._tail.at(t_s)
+        if self.facts.idle_wander_a:
+            current += self._idle_wander_at(t_s)
         current *= ripple
         alive = rail > self.facts.undervoltage_v
         if not alive.all():
@@ -331,7 +334,11 @@ class World:
                 toggles = self._edges_of(self._edge_s, self.wiring.batch.digital, rise_s, fall_s)
                 windows.append(
                     TrueWindow(
-                        rise_s, fall_s, self.true_energy_j(rise_s, fall_s), self.idle_power_w(rise_s), len(toggles)
+                        rise_s,
+                        fall_s,
+                        self.true_energy_j(rise_s, fall_s),
+                        self._mean_idle_w(rise_s, fall_s),
+                        len(toggles),
                     )
                 )
         return windows
@@ -339,9 +346,21 @@ class World:
     def idle_power_w(self, at_s: float) -> float:
         """True power of the idle board on the rail as it is at at_s, over whole ripple periods."""
         rail = float(self._rail.at(np.array([at_s]))[0])
-        idle = self.facts.idle_a
+        idle = self.facts.idle_a + float(self._idle_wander_at(np.array([at_s]))[0])
         mean_square = idle * idle * (1 + self.facts.ripple_relative**2 / 2)
         return rail * idle - (self.facts.source_resistance_ohm + self._lead_ohm) * mean_square
+
+    def _mean_idle_w(self, from_s: float, to_s: float) -> float:
+        """Mean over a stretch of what the board would take if it were idle."""
+        if not self.facts.idle_wander_a:
+            return self.idle_power_w(from_s)
+        nodes, weights = np.polynomial.legendre.leggauss(5)
+        times = (from_s + to_s + (to_s - from_s) * nodes) / 2
+        return float(np.dot(weights, [self.idle_power_w(float(t)) for t in times])) / 2
+
+    def _idle_wander_at(self, t_s: Floats) -> Floats:
+        since = t_s - self._start_s
+        return np.asarray(self.facts.idle_wander_a * np.sin(2 * math.pi * since / self.facts.idle_wander_period_s))
 
 
 def _pairs(items: Sequence[_T]) -> list[tuple[_T, _T]]:

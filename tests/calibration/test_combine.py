@@ -10,9 +10,9 @@ import pytest
 
 from calibration.budget import Budget, Component
 from calibration.combine import with_records
-from calibration.in_situ import READBACK_CURRENT, READBACK_VOLTAGE
 from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
 from calibration.records import Estimate, ProbeRecord
+from instruments.e3645a.ratings import READ_BACK
 from tests.worlds import shipped_lab
 
 from .events import SHUNT, probe, voltage
@@ -23,12 +23,12 @@ AT_A = 0.8
 
 def own(value: float, at_a: float = AT_A, noise: float = 2e-4, drift: float = 1e-3) -> Calibration:
     """What a run found against the supply at a load; `drift` is relative."""
-    relative, absolute = READBACK_CURRENT
+    relative, absolute, _ = READ_BACK.current
     u = (relative * at_a + absolute) / math.sqrt(3.0) / at_a
     offset = Offset((ZeroPoint(0.0, 0.0, 1e-4),), 0.0, 0.0)
     terms = (GainTerm("drift of the zero", drift, distribution="normal"),)
-    gain = Gain(value, u, noise, 9.0, at_a, -at_a, 3 * at_a, "supply read-back", terms)
-    volts = Gain(1.0, 5e-4, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back")
+    gain = Gain(value, u, noise, 9.0, at_a, -at_a, 3 * at_a, "supply read-back", terms, READ_BACK.current)
+    volts = Gain(1.0, 5e-4, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back", (), READ_BACK.voltage)
     return Calibration(
         Channel("current", "A", offset, gain),
         Channel("voltage", "V", offset, volts),
@@ -125,10 +125,10 @@ def test_the_interval_covers_the_truth() -> None:
 
 def with_leads(value: float, u_leads: float) -> Calibration:
     """What a run found of its voltage over leads whose resistance is not well known."""
-    relative, absolute = READBACK_VOLTAGE
+    relative, absolute, _ = READ_BACK.voltage
     u = (relative * 12.0 + absolute) / math.sqrt(3.0) / 12.0
     leads = GainTerm("leads", u_leads, distribution="normal")
-    gain = Gain(value, u, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back", (leads,))
+    gain = Gain(value, u, 1e-5, 9.0, 12.0, 10.8, 13.2, "supply read-back", (leads,), READ_BACK.voltage)
     found = own(1.0)
     return replace(found, voltage=replace(found.voltage, gain=gain))
 

@@ -19,7 +19,7 @@ from experiments.traces import TraceReader
 from experiments.traces.__main__ import main as traces_main
 from instruments import lab as lab_yaml
 from tests import foreign_files as foreign
-from tests.sweeps import ROOT, rows
+from tests.sweeps import ROOT, rows, run
 
 VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 ONE_CELL = ["--networks", "busy:4", "--batches", "2", "--repeats", "1", "--window", "0.4"]
@@ -208,3 +208,28 @@ def test_no_number_is_named_with_its_line_and_column(tmp_path: Path, signal: for
     assert f"{path}:500: 1 has no value there" in said
     assert "not-a-number" in said
     assert "not-a-number" in FLAGS
+
+
+@pytest.mark.parametrize(("skip", "kind"), [(30, "idle"), (36, "zero")])
+def test_a_scope_that_lags_one_record_behind_spoils_no_cell(tmp_path: Path, skip: int, kind: str) -> None:
+    """The closing records are then those of earlier acquisitions: refused, with the cells measured as they were."""
+    text = VIRTUAL.read_text()
+    fault = f"faults: {{scope: [{{kind: stale, matching: 'WAV.*DATA', back: 3, times: 0, skip: {skip}}}]}}"
+    assert "simulation:\n" in text
+    lab = tmp_path / "lab.yaml"
+    lab.write_text(text.replace("simulation:\n", f"simulation:\n  {fault}\n"))
+    out = tmp_path / "run"
+    done = run(
+        "experiments.power_sweep", "--lab", lab, "--networks", "AlexNet,ENet", "--batches", "1,2", "--repeats", "2",
+        "--out", out,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    with TraceReader(out / "trace.h5") as reader:
+        refused = [row["kind"] for row in reader.captures() if "stale-record" in row["flags"]]
+    assert kind in refused
+    for row in rows(out / "results.csv"):
+        if row["energy_per_image_j"]:
+            found, true, u = (
+                float(row[n]) for n in ("energy_per_image_j", "true_energy_per_image_j", "energy_per_image_j_u")
+            )
+            assert abs(found - true) <= u < 0.1 * true

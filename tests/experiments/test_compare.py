@@ -178,13 +178,13 @@ def test_instruments_of_a_simulated_bench_are_others_with_another_seed(tmp_path:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (Made(lab=("voltage_v: 12.0", "voltage_v: 12.5")), "supply voltage: 12 V"),
-        (Made(lab=("serial: SIM1146B", "serial: OTHER")), "probe: 1146B SIM1146B"),
-        (Made(lab=("turns: 1", "turns: 2")), "2 turn(s) in B"),
-        (Made(lab=("name: this computer", "name: another board")), "device: this computer in A"),
-        (Made(lab=("bench: simulated demonstration bench", "bench: the other one")), "bench: simulated demo"),
-        (Made(window_s=2.0), "window: 1 s in A, 2 s in B"),
-        (Made(told=("threads", 4)), "threads: 2 in A, 4 in B"),
+        (Made(lab=("voltage_v: 12.0", "voltage_v: 12.5")), "supply voltage: A has 12 V"),
+        (Made(lab=("serial: SIM1146B", "serial: OTHER")), "probe: A has 1146B SIM1146B"),
+        (Made(lab=("turns: 1", "turns: 2")), "2 turn(s)"),
+        (Made(lab=("name: this computer", "name: another board")), "device: A has this computer"),
+        (Made(lab=("bench: simulated demonstration bench", "bench: the other one")), "bench: A has simulated demo"),
+        (Made(window_s=2.0), "window: A has 1 s; B has 2 s"),
+        (Made(told=("threads", 4)), "threads: A has 2; B has 4"),
         (Made(told=("mode", {"dtype": "fp16"})), "fp16"),
     ],
 )
@@ -215,7 +215,7 @@ def test_one_repeat_concludes_nothing_and_tables_alone_can_be_compared_when_told
         table.write_text(results_csv(reduce_run(reader), replayed=True))
     assert _compare(parser().parse_args([str(usual), str(table.parent)])) == 2
     refused = capfd.readouterr().err
-    assert "supply voltage: 12 V" in refused
+    assert "supply voltage: A has 12 V" in refused
     assert "name the run's folder or its trace.h5" in refused
     assert _compare(parser().parse_args([str(usual), str(table), "--anyway", "--margin", "5%"])) == 0
     said = capfd.readouterr().out

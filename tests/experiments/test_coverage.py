@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from benchmarks.coverage import check
+from benchmarks.coverage_long import check_adaptive, check_long
 
 SWEEPS = 80
 
@@ -56,3 +57,17 @@ def test_the_command_gives_the_same_for_any_number_of_processes() -> None:
     found = json.loads(answer)
     assert found == check(3, 3, by_source=1, processes=1)
     assert {"coverage", "coverage_net", "bias", "median_relative_u", "sweeps"} <= set(found)
+
+
+def test_long_runs_of_batches_with_a_heavy_tail_have_no_bias_and_cover() -> None:
+    (case,) = check_long(4, 1, processes=1, names=("5 a record, 1 in 50 takes 4 times",))["cases"].values()
+    for quantity in ("time_per_image_s", "energy_per_image_j"):
+        assert abs(case[quantity]["bias"]) < 2e-4  # 4 % where whole batches alone count
+        assert case[quantity]["median_relative_u"] < 5e-4
+    assert case["time_per_image_s"]["coverage"] == 1
+
+
+def test_repeats_that_end_once_they_agree_have_an_interval_that_holds() -> None:
+    found = check_adaptive(400, 1, processes=1)["cases"]
+    assert all(0.92 <= case["coverage"] <= 0.98 for case in found.values())
+    assert all(case["repeats"] < 9.5 for case in found.values())

@@ -100,6 +100,17 @@ def test_the_ring_shows_what_the_log_says(dut: Dut, ring: RingReader) -> None:
     assert 0 < done.facts["usage"]["user_s"] < 1.1 * done.run_s + 0.02
 
 
+def test_the_agent_rests_after_the_gate_where_it_is_asked_to_and_says_so(dut: Dut) -> None:
+    assert _busy(dut).quiet_s == 0
+    dut.go("r2", 5, quiet_after_s=0.3)
+    done = dut.wait_done(10)
+    assert time.monotonic_ns() - done.gate_ns[3] > 0.3e9
+    assert done.quiet_s == 0.3
+    dut.go("r3", 5, quiet_after_s=1e6)
+    with pytest.raises(DutRefusedError, match="quiet_after_s"):
+        dut.wait_done(10)
+
+
 def test_runs_can_be_repeated_and_the_batch_line_goes_on_where_it_was(dut: Dut, ring: RingReader) -> None:
     ready = dut.prepare("BUSY:5", 4, run_s=0.1, max_batches=7)
     assert (ready.batches, ready.images, ready.network) == (7, 28, "busy:5")

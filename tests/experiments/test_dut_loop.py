@@ -233,3 +233,15 @@ def test_the_guard_turns_a_hopeless_allocation_into_an_error() -> None:
     with dut_host.memory_guard(), pytest.raises(MemoryError):
         bytearray(1 << 46)
     assert len(bytearray(1 << 20)) == 1 << 20
+
+
+def test_a_rest_ends_when_it_was_asked_to_and_counts_only_where_it_began_in_time() -> None:
+    now = [1_000_000]
+
+    def sleep(seconds: float) -> None:
+        now[0] += int(seconds * 0.6e9) + 1  # wakes early, as a signal makes it
+
+    assert dut_loop.rest(0, 0.2, lambda: now[0], sleep) == 0.2
+    assert now[0] == pytest.approx(200_000_000, abs=1000)
+    assert dut_loop.rest(0, 0.5, lambda: now[0], sleep) == 0  # 0.2 s after the fall it begins to rest
+    assert now[0] < 201_000_000

@@ -11,12 +11,14 @@ import pytest
 from scipy.signal import lfilter
 
 from calibration import in_situ
-from calibration.budget import student_t
+from calibration.budget import Budget, student_t
 from calibration.model import Calibration
 from experiments.checked import Checks
-from experiments.energy import CaptureData, ReductionError, moments, results
-from experiments.long_runs import LEAST_UNSEEN, MeasuredRun, RunCollector, mean_of_parts, steady_from
-from experiments.parts import CONSECUTIVE, LONG, STEADY, in_pieces, joined
+from experiments.components import Unseen, budget
+from experiments.energy import CaptureData, ReductionError, joined, measure, moments, results
+from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector, with_idle_records
+from experiments.parts import CONSECUTIVE, LONG, STEADY, in_pieces
+from experiments.run_values import LEAST_UNSEEN, mean_of_parts, steady_from
 from instruments.waveform import Capture, Record
 from tests.worlds import WIRES, Bench, zero
 
@@ -57,9 +59,19 @@ def batches_of(rng: np.random.Generator, batch_s: float, total_s: float, drift: 
 
 
 def taken(
-    seed: int, times_s: np.ndarray, method: str = LONG, *, window_s: float = 1.0, batch: int = 4, **physics: float
+    seed: int,
+    times_s: np.ndarray,
+    method: str = LONG,
+    *,
+    window_s: float = 1.0,
+    batch: int = 4,
+    late_s: float = 0.0,
+    **physics: float,
 ) -> Taken:
-    """Zero, comparison, one run with captures while it goes on, idle, zero: 10 000 samples a capture."""
+    """Zero, comparison, one run with captures while it goes on, idle, zero: 10 000 samples a capture.
+
+    Edges of the batch line come up to `late_s` after the batch.
+    """
     bench = Bench.make(seed, **physics)
     bench.dt_s, bench.points = 50e-6, 20_000
     first = bench.steady("zero", 1.0)
@@ -70,10 +82,11 @@ def taken(
     world, lines, t = bench.world, 1, RUN_AT_S
     world.mark(t, lines)
     ends = t + np.cumsum(times_s)
-    for end in ends:
+    edges = ends + late_s * np.random.default_rng(seed).random(len(ends))
+    for edge in edges:
         lines ^= 2
-        world.mark(float(end), lines)
-    fall_s = float(ends[-1]) + 5e-6
+        world.mark(float(edge), lines)
+    fall_s = float(edges[-1]) + 5e-6
     world.mark(fall_s, lines & 2)
     (true,) = world.true_windows(RUN_AT_S - 0.01)[-1:]
     images = len(times_s) * batch
@@ -96,8 +109,9 @@ def taken(
     )
     parts, trigger_s = [], RUN_AT_S
     while trigger_s < fall_s:
-        begun_s = trigger_s - 0.1 * window_s
-        parts.append(replace(facts, index=len(parts), part=len(parts), at_s=begun_s, capture=bench.capture(trigger_s)))
+        data = replace(facts, index=len(parts), part=len(parts), at_s=trigger_s - 0.1 * window_s)
+        data = replace(data, gap_before_s=GAP_S if parts else math.nan)
+        parts.append(replace(data, capture=bench.capture(trigger_s)))
         trigger_s += window_s + GAP_S
         if method == STEADY:
             break
@@ -136,6 +150,9 @@ def test_a_long_run_gives_the_energy_of_all_of_it(drift: float) -> None:
     assert abs(float(np.mean(off))) < 1e-3
 
 
+RUN = long_run(7, total_s=8.0)
+
+
 def test_what_was_not_recorded_is_in_the_budget_and_counts_the_less_the_more_was_seen() -> None:
     run = long_run(3, drift=0.05)
     (whole,) = results([run.measured()], run.calibration)
@@ -143,11 +160,98 @@ def test_what_was_not_recorded_is_in_the_budget_and_counts_the_less_the_more_was
     for data in [*run.parts[::3], run.after]:
         collector.add(data)
     (third,) = results([collector.finish(run.log_s)], run.calibration)
-    found = [{c.name: c.u for c in row.time_per_image_s.components}["power between captures"] for row in (whole, third)]
-    assert 0 < 2 * found[0] < found[1]
+    found = [{c.name: c.u for c in row.energy_per_image_j.components} for row in (whole, third)]
+    assert 0 < 1.5 * found[0]["power between captures"] < found[1]["power between captures"]
+    # The log tells the time of what was not recorded.
+    time_s = run.log_s[-1] / CLOCK / run.images
+    for row in (whole, third):
+        assert "power between captures" not in {c.name for c in row.time_per_image_s.components}
+        assert abs(row.time_per_image_s.value - time_s) < row.time_per_image_s.expanded() < 2e-4 * time_s
     measured = run.measured()
     share = measured.captured_s / measured.run_s
     assert 0.7 < share < 1 / (1 + GAP_S) + 0.02
+
+
+@pytest.mark.parametrize("per_record", [5, 33])
+def test_long_batches_count_as_often_as_short_ones(per_record: int) -> None:
+    """One batch in fifty takes four times as long: records hold it whole less often, the run does not."""
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        times_s = np.where(rng.random(14 * per_record) < 0.02, 4.0, 1.0) / per_record
+        times_s[6] = 4.0 / per_record
+        run = taken(seed, times_s * np.exp(0.005 * rng.standard_normal(len(times_s))))
+        measured = run.measured()
+        (row,) = results([measured], run.calibration)
+        time_s = run.log_s[-1] / CLOCK / run.images
+        assert row.time_per_image_s.value == pytest.approx(time_s, rel=2e-4)
+        assert abs(row.time_per_image_s.value - time_s) < row.time_per_image_s.expanded()
+        assert row.energy_per_image_j.value == pytest.approx(run.true_j / run.images, rel=4e-3)
+
+
+def test_edges_of_a_line_behind_usb_come_late_and_each_capture_counts() -> None:
+    run = taken(5, batches_of(np.random.default_rng(5), 0.03, 12.0), late_s=1e-3)
+    measured, collector = run.collected(lambda data: data)
+    assert not collector.problems
+    assert len(measured.parts) == len(run.parts)
+    (row,) = results([measured], run.calibration)
+    time, time_s = row.time_per_image_s, run.log_s[-1] / CLOCK / run.images
+    assert abs(time.value - time_s) < time.expanded()
+    edges = {c.name: c for c in time.components}["edges against the device's log"]
+    # The scatter of an edge is 1 ms / sqrt(12); two ends of each part, and of the run.
+    expected = 1e-3 / math.sqrt(12) * math.sqrt(2 * len(run.parts) + 2) / measured.captured_s * time_s
+    assert edges.u == pytest.approx(expected, rel=0.2)
+    assert edges.dof > 100
+
+
+def test_one_late_edge_does_not_cost_a_capture() -> None:
+    def late(codes: np.ndarray) -> np.ndarray:
+        at = np.flatnonzero(np.diff(codes >> 1 & 1)) + 1
+        codes[at[4] : at[4] + 120] ^= 2  # 12 ms
+        return codes
+
+    measured, collector = RUN.collected(changed(2, "markers", late))
+    assert not collector.problems
+    (row,) = results([measured], RUN.calibration)
+    assert row.time_per_image_s.value == pytest.approx(RUN.log_s[-1] / CLOCK / RUN.images, rel=1e-4)
+
+
+def test_records_in_step_with_the_batches_have_a_limit_for_what_they_cut() -> None:
+    """Where each record begins at the same phase of a batch, the batches that it cuts do not average out."""
+    seen = []
+    for batch_s in ((1.0 + GAP_S) / 4, (1.0 + GAP_S) / 4.37):
+        measured = taken(3, np.full(60, batch_s)).measured()
+        (row,) = results([measured], RUN.calibration)
+        seen.append({c.name: c for c in row.power_w.components}.get("batches cut by records"))
+    assert seen[0] is not None
+    assert seen[0].distribution == "rectangular"
+    assert seen[1] is None or seen[1].u < seen[0].u / 2
+
+
+def test_without_an_idle_record_after_it_a_run_has_the_drift_of_its_session() -> None:
+    run = RUN
+    collector = RunCollector(Checks(run.bench.lab), WIRES)
+    for data in run.parts:
+        collector.add(data)
+    alone = collector.finish(run.log_s)
+    idle = [measure(replace(run.after, method="", at_s=t), WIRES) for t in (15.0, 35.0)]
+    moved = replace(idle[1], mean_i=replace(idle[1].mean_i, mean=idle[1].mean_i.mean + 0.01))
+    known = with_idle_records([alone], [idle[0], moved])
+    limits = []
+    for measured in ([run.measured()], [alone], known):
+        (row,) = results(measured, run.calibration)
+        limits.append({c.name: c.u for c in row.net_power_w.components}.get("idle baseline, drift", 0.0))
+    idle_w = row.idle_power_w.value
+    assert limits[1] == pytest.approx(LEAST_UNSEEN * idle_w / math.sqrt(3))  # nothing is known: not 0
+    assert limits[2] > 0.8 * 0.01 * 12 / math.sqrt(3) > limits[1]
+
+
+def test_the_jitter_of_a_line_widens_the_time_of_the_device_and_does_not_move_it() -> None:
+    run = taken(1, np.array([3.2]), CONSECUTIVE, batch=16)
+    plain = run.measured()
+    jittery = run.measured(lambda data: replace(data, gate_jitter_s=1e-3))
+    assert jittery.run_s == plain.run_s
+    assert plain.clock_limit_s is not None
+    assert jittery.clock_limit_s == pytest.approx(plain.clock_limit_s + 1e-3)
 
 
 def test_a_single_usable_capture_is_a_limit_and_no_scatter() -> None:
@@ -252,9 +356,6 @@ def test_a_capture_that_does_not_fit_is_left_out_and_the_others_count(
     assert abs(energy.value - run.true_j / run.images) < energy.expanded()
 
 
-RUN = long_run(7, total_s=8.0)
-
-
 def test_a_run_of_which_no_capture_is_usable_says_why() -> None:
     def apply(data: CaptureData) -> CaptureData:
         return changed(data.index, "current", clipped)(data)
@@ -295,9 +396,9 @@ def test_a_batch_longer_than_the_record_is_known_without_a_record_that_holds_it(
         (row,) = results([measured], run.calibration)
         energy, time = row.energy_per_image_j, row.time_per_image_s
         assert abs(energy.value - run.true_j / 16) < energy.expanded()
-        assert time.value == pytest.approx(3.2 / 16, rel=1.5e-4)
+        assert time.value == pytest.approx(3.2 / 16, rel=1.1 * CLOCK_RATE_LIMIT)
         assert abs(time.value - 3.2 / 16) < time.expanded()
-        assert time.expanded() > 0.9 * 100e-6 * time.value  # the clock's rate is not known better
+        assert time.expanded() > 0.9 * CLOCK_RATE_LIMIT * time.value  # the clock's rate is not known better
         names = {c.name for c in energy.components}
         assert "time by the device's clock" in names
         assert "timebase" not in names
@@ -351,3 +452,33 @@ def test_weights_of_parts_count() -> None:
     plain = mean_of_parts(values, np.ones(3))
     assert plain[0] == pytest.approx(math.sqrt((1 + 4) / 2 / 2 / 3))
     assert mean_of_parts(values, np.array([1.0, 1.0, 0.0]))[0] == pytest.approx(plain[0] * math.sqrt(3 / 2))
+
+
+# --- rows of several runs ---------------------------------------------------------------------------
+
+
+def row_of(unseen: list[Unseen], powers: list[float], sessions: int = 1) -> Budget:
+    """The budget of the power of runs that have no other component worth the name."""
+    base = RUN.measured().values(RUN.calibration)
+    still = [replace(base.calibration, residual_a=0.001 * k) for k in range(sessions)]
+    cells = [
+        replace(base, power_w=power, unseen={"power_w": (one,)}, calibration=still[k % sessions])
+        for k, (one, power) in enumerate(zip(unseen, powers, strict=True))
+    ]
+    return budget("power_w", cells)
+
+
+def test_a_limit_of_what_was_not_recorded_is_not_taken_off_the_scatter_of_repeats() -> None:
+    powers, name = [9.0, 10.0, 11.0], "power between captures"
+    scattered = row_of([Unseen(name, 0.5, 9.0, "t")] * 3, powers)
+    limited = row_of([Unseen(name, 0.5, math.inf, "rectangular")] * 3, powers)
+    u = {kind: {c.name: c.u for c in b.components}["repeatability"] for kind, b in (("t", scattered), ("r", limited))}
+    assert u["t"] ** 2 == pytest.approx(1 / 3 - 0.25 / 3, rel=0.02)
+    assert u["r"] ** 2 == pytest.approx(1 / 3, rel=0.02)
+
+
+def test_a_limit_and_a_scatter_of_one_name_stay_apart_in_two_sessions() -> None:
+    name = "power between captures"
+    unseen = [Unseen(name, 0.5, math.inf, "rectangular"), Unseen(name, 0.3, 9.0, "t")]
+    found = [c for c in row_of(unseen, [10.0, 10.0], sessions=2).components if c.name == name]
+    assert sorted((c.distribution, round(c.u, 6)) for c in found) == [("rectangular", 0.25), ("t", 0.15)]

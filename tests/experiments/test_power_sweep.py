@@ -78,7 +78,8 @@ def test_the_columns_stand(sweep: tuple[Path, subprocess.CompletedProcess[str]])
         "energy_per_image_j_u,net_energy_per_image_j_u,coverage_probability,"
         "device_time_per_image_s,device_time_difference_s,batch_p50_s,batch_p95_s,batch_p99_s,batch_cv,"
         "peak_memory_bytes,peak_memory_kind,parameters,macs,operations,operations_per_s,top1,top1_source,"
-        "device,dtype,mode,outcome,flags,peak_power_w,crest_factor,steady_from_s,settling_s,true_energy_per_image_j"
+        "device,dtype,mode,outcome,flags,peak_power_w,crest_factor,steady_from_s,settling_s,"
+        "energy_per_batch_j,energy_per_batch_j_u,energy_per_run_j,true_energy_per_image_j"
     )
     assert header == ",".join((*COLUMNS, TRUTH_COLUMN))
     table = rows(out / "results.csv")
@@ -91,6 +92,34 @@ def test_the_columns_stand(sweep: tuple[Path, subprocess.CompletedProcess[str]])
     assert {r["source"] for r in table} == {"simulated"}
     assert {r["repeats"] for r in table} == {"2"}
     assert {r["coverage_probability"] for r in table} == {"0.95"}
+
+
+def test_energy_of_a_batch_and_of_a_run(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = sweep
+    with TraceReader(out / "trace.h5") as reader:
+        cells = [row for row in reader.captures() if row["kind"] == "cell" and row["state"] == "committed"]
+    for row in rows(out / "results.csv"):
+        batch = int(row["batch"])
+        energy_j, u_j = float(row["energy_per_image_j"]), float(row["energy_per_image_j_u"])
+        assert float(row["energy_per_batch_j"]) == pytest.approx(batch * energy_j, rel=1e-7)
+        assert float(row["energy_per_batch_j_u"]) == pytest.approx(batch * u_j, rel=1e-7)
+        true_j = [c["true_energy_j"] for c in cells if (c["network"], c["batch"]) == (row["network"], batch)]
+        assert len(true_j) == 2
+        assert float(row["energy_per_run_j"]) == pytest.approx(np.mean(true_j), rel=2 * u_j / energy_j)
+
+
+def test_the_report_shows_how_the_edges_follow_the_log(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = sweep
+    page = (out / "report.html").read_text()
+    table = page[page.index("The device&#x27;s clock: how") :]
+    table = table[: table.index("</table>")]
+    assert "rate [ppm]" in table
+    found = re.findall(r"<tr><td>([^<]+)</td><td>(\d)</td><td>(\d)</td><td>(\d+)</td>", table)
+    with TraceReader(out / "trace.h5") as reader:
+        cells = [row for row in reader.captures() if row["kind"] == "cell" and row["state"] == "committed"]
+    told = {(c["network"], str(c["batch"]), str(c["repeat"] + 1), str(c["batches"])) for c in cells if c["batches"] > 2}
+    assert set(found) == told
+    assert len(told) >= 4  # the load's
 
 
 def test_rows_say_what_ran_and_how_large_it_is(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

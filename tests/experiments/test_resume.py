@@ -20,19 +20,41 @@ LAB = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 PLAN = ["--networks", "AlexNet,VGG-16", "--batches", "1,64", "--repeats", "2", "--window", "0.5"]
 """VGG-16 at batch 64 does not fit the model's memory: an outcome that must survive as well."""
 
-PHASES = [
-    ("opening the instruments", 0.3),
-    ("zero of both channels", 0.1),
-    ("output on", 0.05),
-    ("gain of both channels", 0.1),
-    (r"repeat 1: .*mJ", 0.0),
-    (r"repeat 1: .*mJ", 0.2),
-    (r"repeat 2: .*mJ", 0.1),
-    ("gain again", 0.05),
-    ("idle again", 0.05),
-    ("zero again", 0.1),
-    ("zero again", 0.4),
-]
+ROUNDS = {
+    "to the first cell": [
+        ("opening the instruments", 1),
+        ("plan being laid out", 1),
+        ("plan written", 1),
+        ("zero stored, not committed", 1),
+        ("output on", 1),
+        ("preparing a network", 1),
+    ],
+    "in a cell": [
+        ("preparing a network", 2),
+        ("prepared", 1),
+        ("armed", 2),
+        ("running", 1),
+        ("fetching", 1),
+        ("fetched", 1),
+        ("codes being compressed", 1),
+        ("stored, not committed", 2),
+        ("committed, not in the journal", 1),
+        ("committed", 1),
+    ],
+    "after the last cell": [
+        ("arming", 9),
+        ("every cell visited, not marked", 1),
+        ("marked complete", 1),
+        ("reducing", 1),
+        ("results being written", 2),
+        ("report", 1),
+        ("outputs written", 1),
+    ],
+}
+"""Where one sweep is killed, gone on with, killed again (tests.kills), the how many times that it comes there."""
+
+COMPLETE = ("marked complete", "reducing", "results being written", "report", "outputs written")
+"""Places where every cell has been visited."""
 
 
 def sweep(*options: str) -> subprocess.Popen[str]:
@@ -60,21 +82,44 @@ def killed(process: subprocess.Popen[str], at: str, delay_s: float) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize(("phase", "delay_s"), PHASES)
-def test_a_killed_sweep_goes_on_to_the_same_result(
-    undisturbed: Path, tmp_path: Path, phase: str, delay_s: float
+def committed(out: Path) -> list[tuple[str, str, int]]:
+    """The captures that a run holds and that count: what they are of, and when they were taken."""
+    with TraceReader(out / "trace.h5") as reader:
+        captures = [row for row in reader.captures() if row["state"] == "committed"]
+    return [(row["kind"], row["run_id"], row["host_s"]) for row in captures]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("places", ROUNDS.values(), ids=ROUNDS)
+def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
+    undisturbed: Path, tmp_path: Path, places: list[tuple[str, int]]
 ) -> None:
     out = tmp_path / "run"
-    with sweep("--lab", str(LAB), *PLAN, "--out", str(out)) as process:
-        killed(process, phase, delay_s)
-    if not (out / "trace.h5").exists():
-        with sweep("--resume", str(out)) as process:
-            assert "start the sweep anew" in process.communicate()[1]
-        assert process.returncode == 2
-        return
-    found = check(out / "trace.h5")
-    assert found.sound, found.problems
-    assert len(found.in_flight) <= 1
+    anew = ["--lab", str(LAB), *PLAN, "--out", str(out)]
+    kept: list[tuple[str, str, int]] = []
+    for place, number in places:
+        begun = (out / "trace.h5").exists()
+        command = [
+            sys.executable,
+            "-m",
+            "tests.kills",
+            place,
+            str(number),
+            *(["--resume", str(out)] if begun else anew),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL, f"{place}: never came there: {done.stderr}"
+        if not (out / "trace.h5").exists():
+            with sweep("--resume", str(out)) as process:
+                assert "start the sweep anew" in process.communicate()[1]
+            assert process.returncode == 2
+            continue
+        found = check(out / "trace.h5")
+        assert found.sound, (place, found.problems)
+        before, kept = kept, committed(out)
+        assert kept[: len(before)] == before, place  # what was committed stays
+        with TraceReader(out / "trace.h5") as reader:
+            assert reader.complete == (place in COMPLETE), place
     with sweep("--resume", str(out)) as process:
         told, said = process.communicate()
     assert process.returncode == 0, said
@@ -91,7 +136,7 @@ def test_a_killed_sweep_goes_on_to_the_same_result(
 def test_killed_again_and_again(undisturbed: Path, tmp_path: Path) -> None:
     out, rng = tmp_path / "run", random.Random(7)
     command = ["--lab", str(LAB), *PLAN, "--out", str(out)]
-    for _ in range(6):
+    for _ in range(4):
         with sweep(*command) as process:
             killed(process, rng.choice(["output on", "repeat", "gain of both"]), rng.uniform(0.0, 0.5))
         if (out / "trace.h5").exists():

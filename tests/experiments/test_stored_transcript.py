@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
-from experiments.traces import TraceReader
+from experiments.traces import CaptureRow, TraceReader, TraceWriter
 from experiments.traces.said import Said
+from instruments.errors import TraceError
 from tests.sweeps import ROOT, run, virtual_lab_file
+from tests.trace_files import PLAN, SOURCES
+from tests.worlds import LAB, Bench
 
 OPTIONS = ["--networks", "AlexNet", "--batches", "4", "--repeats", "3"]
 
@@ -102,3 +108,30 @@ def test_a_line_that_is_half_written_waits_for_its_end(tmp_path: Path) -> None:
         file.write('=="}}\n')
     assert said() == '{"dir":"in","block":{"bytes":1,"sha256":"0"}}\n'
     assert said() == ""
+
+
+def test_a_transcript_that_no_longer_fits_costs_no_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills between a capture's codes and its commit: it is committed, and what was said follows later."""
+    path, said = tmp_path / "trace.h5", iter(["", "first\n", "second\n", "third\n"])
+    room = os.statvfs(tmp_path)
+    zero = Bench.make(3).steady("zero", 1.0).data.capture
+    with TraceWriter.create(path, PLAN, source="simulated", texts={"lab_yaml": LAB.read_text()}) as writer:
+        writer.keep_transcript(lambda: next(said, ""))
+        index = writer.add(CaptureRow("zero", host_s=1.0), zero, SOURCES)
+        full = os.statvfs_result((*room[:3], 0, 0, *room[5:10]))
+        monkeypatch.setattr(os, "statvfs", lambda _path: full)
+        writer.settle(index)
+        with h5py.File(shutil.copy(path, tmp_path / "killed.h5")) as file:
+            assert file["captures/state"][index].tobytes().rstrip(b"\0") == b"committed"
+        with pytest.raises(TraceError, match="the disk is full"):
+            writer.add(CaptureRow("zero", host_s=2.0), zero, SOURCES)
+        monkeypatch.setattr(os, "statvfs", lambda _path: room)
+        writer.settle(writer.add(CaptureRow("zero", host_s=2.0), zero, SOURCES))
+        monkeypatch.setattr(os, "statvfs", lambda _path: full)
+        with pytest.raises(TraceError, match="the disk is full"):
+            writer.complete()
+        monkeypatch.setattr(os, "statvfs", lambda _path: room)
+    with TraceReader(path) as reader:
+        assert reader.complete
+        assert [row["state"] for row in reader.captures()] == ["committed", "committed"]
+        assert reader.transcript() == "first\nsecond\nthird\n"

@@ -167,7 +167,7 @@ def test_an_optional_field_may_be_left_out_and_is_typed_where_it_is_there(speake
     for name, of in OPTIONAL[speaker, kind].items():
         assert name not in FIELDS[speaker, kind]
         check(speaker, {**message, name: _SAMPLES.get(of, {})})
-        for bad in (None, 3.5, True):
+        for bad in (None, "3" if of == (int, float) else 3.5, True):
             with pytest.raises(DutProtocolError, match=f"{kind}.{name}"):
                 check(speaker, {**message, name: bad})
 

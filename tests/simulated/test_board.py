@@ -67,6 +67,18 @@ def work(kind: str, network: str, batch: int) -> Work:
 # --- the conversation ---------------------------------------------------------------------------------
 
 
+def test_the_board_rests_after_a_run_before_it_tells_of_it() -> None:
+    bench = Bench()
+    bench.prepare("ResNet-18", 4)
+    told = bench.now_s
+    assert bench.go(3)["quiet_s"] == 0
+    usual_s = bench.now_s - told
+    told = bench.now_s
+    assert bench.go(3, quiet_after_s=0.3)["quiet_s"] == 0.3
+    assert bench.now_s - told == pytest.approx(usual_s + 0.3, rel=0.02)
+    assert bench.go(3, quiet_after_s=-1.0)["type"] == "refused"
+
+
 def test_lines_stamps_and_clock_tell_the_same_run() -> None:
     bench = Bench()
     ready = bench.prepare("ResNet-18", 4)

@@ -7,7 +7,7 @@ delimiter is a comma, semicolon, tab or blank, whichever the header has.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def read(path: Path, columns: Mapping[str, str], dt_s: float | None) -> Iterator
         if names.count(name) != 1:
             what = "is not" if name not in names else "is more than once"
             raise ConfigError(
-                f"{path}:1: column {name!r} ({role}) {what} in the header ({', '.join(names)}); "
+                f"{path}:1: column {name!r} ({role}) {what} in the header ({_short(names)}); "
                 f"name it with --columns {role}=NAME"
             )
         place[role] = names.index(name)
@@ -64,3 +64,9 @@ def read(path: Path, columns: Mapping[str, str], dt_s: float | None) -> Iterator
     if dt_s is None:
         raise ConfigError(f"{path}: no column holds the time: give the sampling period with --dt SECONDS")
     return iter([Recording(path, FORMAT, start_s, dt_s, series, table.where).checked()])
+
+
+def _short(names: Sequence[str]) -> str:
+    """The names of a header, no longer than a line can hold."""
+    text = ", ".join(names)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -70,7 +70,10 @@ def read_table(path: Path, first: int, count: int, delimiter: str, wanted: Seque
         )
     except (ValueError, OverflowError) as error:
         _complain(path, first, wanted, delimiter)
-        raise TraceError(f"{path}: cannot be read as numbers ({str(error)[:120]})") from error
+        raise TraceError(
+            f"{path}: is not a table of plain numbers, such as -1.5e-3, with {count} columns from line {first} on "
+            f"({str(error)[:120]})"
+        ) from error
     values = frame[list(wanted)].to_numpy()
     blank = np.isnan(values).all(axis=1)
     if blank.all():

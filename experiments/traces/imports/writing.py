@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.journal import CaptureRow
 from experiments.plan import Cell, Plan
 from experiments.traces.imports.asked import Wanted
 from experiments.traces.imports.reading import read
 from experiments.traces.imports.roles import Picked, marker_preamble, pick, preamble
 from experiments.traces.imports.runs import Run, runs_of
-from experiments.traces.schema import ROLES, CaptureRow
+from experiments.traces.schema import ROLES
 from experiments.traces.writer import TraceWriter
 from instruments.errors import ConfigError
 from instruments.lab import Lab

@@ -1,0 +1,65 @@
+"""What is written down beside the records of a run: states of cells, facts of captures, the supply's readings. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+UNMEASURED = ("rejected", "refused", "out of memory")
+"""States in which a cell ends without a result; `reason` says why."""
+
+NOT_NEEDED = "not needed"
+"""State of a repeat that was spared: its network and batch had reached the target."""
+
+ENDED = ("committed", NOT_NEEDED, *UNMEASURED)
+"""States in which a cell ends."""
+
+
+@dataclass(frozen=True)
+class CaptureRow:
+    """What is stored beside the codes of one capture; `CAPTURE` in `traces.schema` says what each field means."""
+
+    kind: str
+    cell: int = -1
+    network: str = ""
+    batch: int = 0
+    repeat: int = 0
+    run_id: str = ""
+    method: str = ""
+    part: int = 0
+    gap_before_s: float = math.nan
+    gate_moving_s: float = math.nan
+    gate_jitter_s: float = math.nan
+    batches: int = -1
+    images: int = -1
+    session: int = 0
+    host_s: float = math.nan
+    utc_s: float = math.nan
+    window_asked_s: float = math.nan
+    gate_rise_ns: int = 0
+    gate_fall_ns: int = 0
+    clock_offset_s: float = math.nan
+    clock_bound_s: float = math.nan
+    clock_offset_after_s: float = math.nan
+    clock_bound_after_s: float = math.nan
+    start_frame: int = -1
+    start_frame_edges: int = 0
+    device_busy_s: float = 0.0
+    quiet_after_s: float = 0.0
+    ready_facts: str = ""
+    device_facts: str = ""
+    flags: str = ""
+    edge_limit_s: float = math.nan
+    true_energy_j: float = math.nan
+    true_idle_power_w: float = math.nan
+    batch_end_ns: Sequence[int] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the supply during a capture."""
+
+    quantity: str
+    value: float
+    done_after_trigger_s: float

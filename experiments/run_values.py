@@ -1,0 +1,283 @@
+"""The values of a run that no single record holds, with what is not known of the rest of it. Pure.
+
+docs/long-runs.md derives the components.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.model import Calibration
+from experiments.components import BETWEEN, EDGES, CellValues, Unseen, rounding_limit
+from experiments.energy import Moments, ReductionError, corrected_power_w, joined
+from experiments.parts import CONSECUTIVE, LONG, Part
+
+if TYPE_CHECKING:
+    from experiments.long_runs import MeasuredRun
+
+NOT_STEADY = "not-steady"
+"""Code of a record whose power goes up and down, so that it says nothing of the time outside it."""
+
+OUTSIDE, CUT = "power outside the record", "batches cut by records"
+
+LEAST_UNSEEN = 5e-3
+"""Least limit of the relative difference between the power that was not recorded and that which was: the mean power of
+a board at one and the same work differs by some tenths of a percent from one second to the next run."""
+
+UNSTEADY = 0.05
+"""Relative half-range of a steady power's pieces beyond which it is none."""
+
+MOST_SETTLING = 0.5
+"""Share of the record's work that may pass before the power is steady."""
+
+Floats = NDArray[np.float64]
+
+
+def values_of(run: MeasuredRun, calibration: Calibration) -> CellValues:
+    """Apply a calibration to a run. Raises ReductionError where a mean lies outside the range of its gain."""
+    current, voltage = calibration.current, calibration.voltage
+    data, seconds = run.data, np.array([p.seconds for p in run.parts])
+    windows = [p.window for p in run.parts if p.window is not None]
+    at_s = [p.data.at_s for p in run.parts]
+    share = seconds / seconds.sum()
+    amps = float(np.dot(share, [current.correct(m.mean_i, t) for m, t in zip(windows, at_s, strict=True)]))
+    volts = float(np.dot(share, [voltage.correct(m.mean_v, t) for m, t in zip(windows, at_s, strict=True)]))
+    try:
+        current.gain.check(amps, "a mean current")
+        voltage.gain.check(volts, "a mean voltage")
+    except ValueError as error:
+        raise ReductionError(str(error)) from error
+    watts = np.array([corrected_power_w(m, current, voltage, t) for m, t in zip(windows, at_s, strict=True)])
+    idle = _idle(run, calibration)
+    images, duration_s, power_w = data.images or 0, run.run_s, float(np.dot(share, watts))
+    if not images:
+        raise ReductionError("the device logged no images")
+    if data.method == LONG:
+        unseen = _unseen_of_long(run, calibration, watts, idle.watts)
+        if seen := sum(p.batches for p in run.parts) * data.batch:  # whose ends are each known to half a sample
+            images, duration_s = seen, duration_s * seen / images
+    elif data.method == CONSECUTIVE or run.timed_by_scope:
+        unseen = {} if run.timed_by_scope else _unseen_of_tiles(run, calibration)
+    else:
+        power_w, unseen = _steady(run, calibration, float(watts[0]))
+    first = windows[0]
+    a_per_code, v_per_code = first.scale_i.slope / current.gain.value, first.scale_v.slope / voltage.gain.value
+    return CellValues(
+        images=images,
+        duration_s=duration_s,
+        idle_s=idle.effective_s,
+        dt_s=first.dt_s,
+        volts=volts,
+        amps=amps,
+        idle_amps=idle.amps,
+        power_w=power_w,
+        idle_w=idle.watts,
+        error_a=abs(a_per_code) * rounding_limit(first.step_i, first.ripple_i),
+        error_v=abs(v_per_code) * rounding_limit(first.step_v, first.ripple_v),
+        true_j=data.true_energy_j * images / (data.images or 1),
+        calibration=calibration,
+        pieces=len(run.parts),
+        captured_s=float(seconds.sum()),
+        clock_limit_s=run.clock_limit_s,
+        unseen=unseen,
+        idle_limit_w=idle.limit_w,
+    )
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """Idle current and power at the middle of a run; `effective_s` is the length of a record with as much noise."""
+
+    amps: float
+    watts: float
+    effective_s: float
+    limit_w: float
+
+
+def _idle(run: MeasuredRun, calibration: Calibration) -> _Idle:
+    """The idle power straight between before and after the run.
+
+    A change that came at once, at any moment of the run, would leave its mean anywhere between the two: that is the
+    limit. Where one of them is missing, it may have changed by as much as between any idle records of the session.
+    """
+    current, voltage = calibration.current, calibration.voltage
+    known = [(p.data.at_s, p.idle) for p in (run.before, run.after) if p is not None and p.idle is not None]
+    values = [
+        (at_s, current.correct(m.mean_i, at_s), corrected_power_w(m, current, voltage, at_s), m) for at_s, m in known
+    ]
+    if len(values) == 1:
+        _, amps, watts, m = values[0]
+        others = [
+            current.correct(r.mean_i.mean, r.data.at_s) * voltage.correct(r.mean_v.mean, r.data.at_s)
+            for r in run.idle_records
+            if r.mean_i is not None and r.mean_v is not None
+        ]
+        spread_w = max(watts, *others) - min(watts, *others) if others else 0.0
+        return _Idle(amps, watts, m.duration_s, max(spread_w, LEAST_UNSEEN * abs(watts)))
+    (t0, a0, w0, m0), (t1, a1, w1, m1) = values
+    # The run begins where the stretch before it ends; stretches count at their middles.
+    from_s, to_s = t0 + m0.duration_s / 2, t1 + m1.duration_s / 2
+    share = min(1.0, ((m0.duration_s + run.run_s) / 2) / (to_s - from_s)) if to_s > from_s else 0.5
+    noise = (1 - share) ** 2 / m0.duration_s + share**2 / m1.duration_s
+    return _Idle((1 - share) * a0 + share * a1, (1 - share) * w0 + share * w1, 1 / noise, abs(w1 - w0) / 2)
+
+
+# --- what was not recorded ---------------------------------------------------------------------------
+
+
+def _unseen_of_long(
+    run: MeasuredRun, calibration: Calibration, watts: Floats, idle_w: float
+) -> dict[str, tuple[Unseen, ...]]:
+    """The scatter of the parts' power, or, of a single one, a limit from how steady it is; what records cut of batches;
+    and how well the log's time is known by the oscilloscope."""
+    time_s = run.run_s / (run.data.images or 1)
+    power_w = float(np.dot([p.seconds for p in run.parts], watts)) / run.captured_s
+    found = _of_time(run, time_s, power_w, idle_w)
+    left = max(0.0, 1.0 - run.captured_s / run.run_s)
+    if not left:
+        return found
+    if len(run.parts) == 1:
+        limit = left * max(half_range(_watts(run.parts[0], calibration)), LEAST_UNSEEN) * abs(power_w)
+        between = _of_limit(BETWEEN, limit)
+    else:
+        u, dof = mean_of_parts(watts, np.array([p.seconds for p in run.parts]))
+        between = Unseen(BETWEEN, u * math.sqrt(left), dof, "t")
+    return _together(found, _of_power(between, time_s), _of_power(_of_cuts(run, calibration, power_w), time_s))
+
+
+def _of_time(run: MeasuredRun, time_s: float, power_w: float, idle_w: float) -> dict[str, tuple[Unseen, ...]]:
+    """What the latencies of edges do to the rate of the log's clock: each part has two, the log of all of it too."""
+    seen = [fit for fit in run.fits if fit is not None and fit.logged_s > 0]
+    dof = sum(fit.dof for fit in seen)
+    if not run.timed_by_scope or dof < 1:
+        return {}
+    scatter_s = math.sqrt(math.fsum(fit.left_s2 for fit in seen) / dof)
+    share = scatter_s * math.sqrt(2 * len(seen) + 2) / math.fsum(fit.logged_s for fit in seen)
+    per = {"time_per_image_s": 1.0, "energy_per_image_j": power_w, "net_energy_per_image_j": power_w - idle_w}
+    return {quantity: (Unseen(EDGES, share * time_s * abs(by), dof, "t"),) for quantity, by in per.items()}
+
+
+def _of_cuts(run: MeasuredRun, calibration: Calibration, power_w: float) -> Unseen:
+    """A limit of what the batches that are cut at the ends of records make the mean power wrong by.
+
+    Where records begin at any phase of a batch they cut each phase as often, and all of the record is right; where
+    they always begin at the same one, whole batches alone are. The share of the difference that may be wrong is how
+    much the phases agree (the length of their mean direction, Mardia and Jupp, Directional Statistics, ch. 2).
+    """
+    whole = [(p.whole, p.data.at_s) for p in run.parts if p.whole is not None]
+    if not whole:
+        return _of_limit(CUT, 0.0)
+    lengths_s = [m.duration_s for m, _ in whole]
+    watts = [corrected_power_w(m, calibration.current, calibration.voltage, t) for m, t in whole]
+    off_w = abs(float(np.average(watts, weights=lengths_s)) - power_w)
+    agreement = 0.0
+    for phases in ([f.begins for f in run.fits if f is not None], [f.ends for f in run.fits if f is not None]):
+        known = np.array([x for x in phases if math.isfinite(x)])
+        if known.size:
+            agreement = max(agreement, float(abs(np.mean(np.exp(2j * np.pi * known)))))
+    return _of_limit(CUT, (agreement if run.fits else 1.0) * off_w)
+
+
+def _of_limit(name: str, half_width: float) -> Unseen:
+    return Unseen(name, half_width / math.sqrt(3.0), math.inf, "rectangular")
+
+
+def _together(*found: Mapping[str, tuple[Unseen, ...]]) -> dict[str, tuple[Unseen, ...]]:
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: tuple(u for one in found for u in one.get(name, ())) for name in names}
+
+
+def mean_of_parts(values: Floats, weights: Floats) -> tuple[float, float]:
+    """Standard uncertainty of the weighted mean of parts taken at even distances, and its degrees of freedom.
+
+    From the differences of neighbours (Wolter, Introduction to Variance Estimation, ch. 8: systematic samples; von
+    Neumann, Ann. Math. Statist. 12, 367): independent parts scatter as much as from their mean. Where neighbours are
+    alike, so is what lies between them, and a slow drift, which even distances average, does not count as scatter.
+    """
+    share = weights / weights.sum()
+    n = len(values)
+    variance = float(np.mean(np.diff(values) ** 2)) / 2
+    return math.sqrt(variance * float(np.sum(share**2))), max(1.0, 2 * (n - 1) ** 2 / (3 * n - 4))
+
+
+def _unseen_of_tiles(run: MeasuredRun, calibration: Calibration) -> dict[str, tuple[Unseen, ...]]:
+    """The scatter of pieces as long as the gaps between captures; of too few of them a limit."""
+    left = max(0.0, 1.0 - run.captured_s / run.run_s)
+    if not left:
+        return {}
+    gap_s = left * run.run_s / len(run.parts)
+    watts, lengths_s = [], []
+    for part in run.parts:
+        together = max(1, round(gap_s / part.pieces[0].duration_s))
+        for at in range(0, len(part.pieces) - together + 1, together):
+            piece = joined(part.pieces[at : at + together])
+            watts.append(corrected_power_w(piece, calibration.current, calibration.voltage, part.data.at_s))
+            lengths_s.append(piece.duration_s)
+    time_s = run.run_s / (run.data.images or 1)
+    if len(watts) < 2:
+        pieces = np.concatenate([_watts(part, calibration) for part in run.parts])
+        limit_w = left * max(half_range(pieces), LEAST_UNSEEN) * float(pieces.mean())
+        return _of_power(_of_limit(BETWEEN, limit_w), time_s)
+    u, dof = mean_of_parts(np.array(watts), np.array(lengths_s))
+    return _of_power(Unseen(BETWEEN, u * math.sqrt(left), dof, "t"), time_s)
+
+
+def _steady(run: MeasuredRun, calibration: Calibration, seen_w: float) -> tuple[float, dict[str, tuple[Unseen, ...]]]:
+    """Mean power of a run: what was recorded, and the steady power for the rest of its time."""
+    (part,) = run.parts[:1]
+    pieces = _watts(part, calibration)[steady_from(part.pieces) :]
+    outside = max(0.0, 1.0 - part.seconds / run.run_s)
+    power_w = seen_w * (1 - outside) + float(pieces.mean()) * outside
+    off_w = outside * max(half_range(pieces), LEAST_UNSEEN) * float(pieces.mean())
+    time_s = run.run_s / (run.data.images or 1)
+    return power_w, _of_power(_of_limit(OUTSIDE, off_w), time_s)
+
+
+def _of_power(error: Unseen, time_s: float) -> dict[str, tuple[Unseen, ...]]:
+    """An error of the mean power in every quantity that holds it."""
+    per_image = (replace(error, u=error.u * time_s),)
+    return {
+        "power_w": (error,),
+        "net_power_w": (error,),
+        "energy_per_image_j": per_image,
+        "net_energy_per_image_j": per_image,
+    }
+
+
+def _watts(part: Part, calibration: Calibration) -> Floats:
+    at_s = part.data.at_s
+    return np.array([corrected_power_w(m, calibration.current, calibration.voltage, at_s) for m in part.pieces])
+
+
+def steady_from(pieces: Sequence[Moments]) -> int:
+    """From which piece of a record's work on the power is steady; raises ReductionError where it is nowhere.
+
+    The later half must agree with the earlier one to `LEAST_UNSEEN`, and no piece may lie off by more than `UNSTEADY`.
+    """
+    power = np.array([m.mean_vi for m in pieces])
+    for start in range(math.floor(MOST_SETTLING * len(power)) + 1):
+        rest = power[start:]
+        half = len(rest) // 2
+        mean = float(rest.mean())
+        if (
+            abs(float(rest[:half].mean() - rest[half:].mean())) <= LEAST_UNSEEN * abs(mean)
+            and half_range(rest) <= UNSTEADY
+        ):
+            return start
+    raise ReductionError(
+        f"the power is not steady in the record: its pieces go from {power.min():.3g} to {power.max():.3g} V A "
+        "(uncorrected), so that nothing is said of the time outside it: choose --long-batch consecutive or "
+        "longer-record",
+        NOT_STEADY,
+    )
+
+
+def half_range(values: Floats) -> float:
+    """Half of the distance between the smallest and the largest value, relative to their mean."""
+    return float(np.ptp(values)) / 2 / abs(float(values.mean()))

@@ -1,0 +1,86 @@
+"""What is seen of a run's power while its codes are there, and its shape once they are calibrated. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.model import Channel
+from experiments.energy import Measured
+from experiments.shape import folding, steady
+from experiments.shape.folding import Fold, Folded
+from experiments.shape.pieces import Sums, peak, values
+from experiments.shape.rows import RunShape
+from experiments.shape.settling import Settling, near_fall, settling
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a run before it is calibrated: readings in A, V and V A."""
+
+    peak_i: float
+    peak_v: float
+    mean_i: float
+    mean_v: float
+    mean_vi: float
+    steady_from_s: float
+    settling: Settling
+    fold: Folded | None
+    batch_s: float
+    why: str
+
+    def shape(self, current: Channel, voltage: Channel, at_s: float) -> RunShape:
+        """Apply the calibration of the run."""
+        zi, zv = current.offset.at(at_s), voltage.offset.at(at_s)
+        gain = current.gain.value * voltage.gain.value
+        peak_w = (self.peak_i - zi) * (self.peak_v - zv) / gain
+        mean_w = (self.mean_vi - zi * self.mean_v - zv * self.mean_i + zi * zv) / gain
+        folded = None
+        if (f := self.fold) is not None:
+            vi, i, v = (x.astype(np.float64) for x in (f.vi, f.i, f.v))
+            squares = {bins: s.astype(np.float64) / gain**2 for bins, s in f.squares.items()}
+            folded = Fold(f.n, (vi - zi * v - zv * i + zi * zv) / gain, squares)
+        return RunShape(peak_w, mean_w, self.steady_from_s, self.settling, folded, self.batch_s, self.why)
+
+
+def _together(one: Indices, other: Indices) -> Indices:
+    """All of both in order, each once."""
+    merged = np.sort(np.concatenate((one, other)))
+    return merged[np.diff(merged, prepend=-1) > 0]
+
+
+def look(measured: Measured) -> Look | None:
+    """Look at the power of a measured loop whose codes are still there; None where there is none in one record."""
+    loop, wires, window = measured.loop, measured.wires, measured.window
+    if loop is None or wires is None or window is None or measured.data.method:
+        return None
+    capture = measured.data.capture
+    current, voltage = capture.records[wires.current], capture.records[wires.voltage]
+    dt_s = capture.dt_s
+    first, last = near_fall(loop.start, loop.stop, len(current), dt_s)
+    fall = values(current, slice(first, last)) * values(voltage, slice(first, last))
+    settles = settling(fall, 0, loop.stop - first, dt_s)
+    edges = np.array([loop.start, *loop.batch_ends], dtype=np.int64)
+    blocks = steady.blocks_of(loop.start, loop.stop, edges)
+    cuts, why = folding.bins_of(edges, dt_s, settles)
+    steady_s, fold = math.nan, None
+    if len(blocks) > 1:
+        sums = Sums(current, voltage, blocks if cuts is None else _together(blocks, cuts.flat))
+        steady_s = steady.steady_since(sums.between(blocks)[0] / np.diff(blocks), blocks) * dt_s
+        fold = folding.fold(cuts, sums) if cuts is not None else None
+    return Look(
+        *peak(current, voltage, loop.start, loop.stop),
+        window.mean_i,
+        window.mean_v,
+        window.mean_vi,
+        steady_s,
+        settles,
+        fold,
+        loop.samples * dt_s / max(len(loop.batch_ends), 1),
+        why,
+    )

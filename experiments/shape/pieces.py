@@ -1,0 +1,72 @@
+"""Sums over pieces of two records, in one pass over their codes; whatever is asked later are sums of these. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.energy import scale
+from instruments.waveform import Record
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class Sums:
+    """Sums of the readings i v, i and v between `cuts`, rising sample numbers.
+
+    Those over codes and their products are whole numbers below 2^53, and exact; the scales are applied to them.
+    """
+
+    def __init__(self, current: Record, voltage: Record, cuts: Indices) -> None:
+        self.cuts = cuts
+        whole = slice(int(cuts[0]), int(cuts[-1]))
+        i, v, first = current.codes[whole], voltage.codes[whole], cuts[:-1] - cuts[0]
+        n = np.diff(cuts).astype(np.float64)
+        sum_i, sum_v = (np.add.reduceat(x, first, dtype=np.float64) for x in (i, v))
+        sum_vi = np.add.reduceat(np.multiply(i, v, dtype=np.float64), first)
+        a, b = scale(current), scale(voltage)
+        self._vi = (
+            a.slope * b.slope * sum_vi
+            + a.slope * b.intercept * sum_i
+            + a.intercept * b.slope * sum_v
+            + a.intercept * b.intercept * n
+        )
+        self._i, self._v = a.slope * sum_i + a.intercept * n, b.slope * sum_v + b.intercept * n
+
+    def between(self, cuts: Indices) -> tuple[Floats, Floats, Floats]:
+        """Sums of i v, i and v between some of the cuts."""
+        at = np.searchsorted(self.cuts, cuts)
+        vi, i, v = (np.add.reduceat(x[: at[-1]], at[:-1]) for x in (self._vi, self._i, self._v))
+        return vi, i, v
+
+
+def values(record: Record, at: slice | Indices) -> Floats:
+    """Readings of some samples, as `Record.values` gives those of all; none of them is a hole."""
+    p = record.preamble
+    found = record.codes[at].astype(np.float64)
+    found -= p.y_reference
+    found *= p.y_increment
+    found += p.y_origin
+    return found
+
+
+def peak(current: Record, voltage: Record, start: int, stop: int) -> tuple[float, float]:
+    """Readings of current and voltage in the sample of [start, stop) with the highest product of both.
+
+    Only samples whose current could make it are looked at: with the highest voltage, the product of the highest
+    current's sample.
+    """
+    i, v = current.codes[start:stop], voltage.codes[start:stop]
+    top = np.array([int(np.argmax(i))])
+    a, b = scale(current), scale(voltage)
+    reached = float(values(current, start + top)[0] * values(voltage, start + top)[0])
+    most_v = b.slope * int(v.max()) + b.intercept
+    if min(a.slope, b.slope, reached, most_v) > 0:
+        least = (reached / most_v * (1 - 1e-9) - a.intercept) / a.slope  # below by more than doubles round
+        at = np.flatnonzero(i >= min(max(int(least), 0), int(i[top[0]])))
+    else:
+        at = np.arange(stop - start)
+    amps, volts = values(current, start + at), values(voltage, start + at)
+    best = int(np.argmax(amps * volts))
+    return float(amps[best]), float(volts[best])
