@@ -1,7 +1,7 @@
 """Measure energy per image of networks over batch sizes: plan, measure, store, reduce, report.
 
 `python -m experiments.power_sweep` without options measures on the bench of ./lab.yaml. Exit codes:
-0 good, 1 some cells rejected, 2 usage or configuration, 3 instrument, 130 interrupted.
+0 good, 1 some cells rejected or nothing measured, 2 usage or configuration, 3 instrument, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m experiments.power_sweep",
         description="Measure energy per image of networks over batch sizes, with uncertainties.",
-        epilog="exit codes: 0 good, 1 some cells rejected, 2 usage or configuration, 3 instrument, 130 interrupted",
+        epilog="exit codes: 0 good, 1 some cells rejected or nothing measured, 2 usage or configuration, 3 instrument, "
+        "130 interrupted",
     )
     p.add_argument("--lab", type=Path, default=Path("lab.yaml"), metavar="FILE", help="the bench (default: lab.yaml)")
     p.add_argument(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from calibration.budget import Budget
-from experiments import dut_sensors, flags
+from experiments import dut_sensors, flags, parts
 from experiments.device import MEMORY_KINDS, DeviceRow, DeviceRun, Floats
 from experiments.energy import RowResult
 from experiments.flags import FLAGS, number, numbers
@@ -48,7 +48,7 @@ def device_table(outcome: Outcome) -> Lines:
                 row.outcome,
                 " ".join(filter(None, (row.device, row.dtype, mode))) or _NOTHING,
                 _shown(row.device_time_per_image_s * 1e3, ".4g"),
-                _shown(row.clock_difference * 1e6, "+.0f"),
+                _NOTHING if _timed_by_device(row) else _shown(row.clock_difference * 1e6, "+.0f"),
                 "/".join(_percentiles_ms(row.batches_s, ".4g")) or _NOTHING,
                 _shown(row.batch_cv * 100, ".2g" if row.batch_cv < 0.995 else ".0f"),
                 f"{peak[0] / 1e6:.4g} {peak[1]}" if peak else _NOTHING,
@@ -58,6 +58,11 @@ def device_table(outcome: Outcome) -> Lines:
             ]
         )
     return lines
+
+
+def _timed_by_device(row: DeviceRow) -> bool:
+    """Whether the row's time is that of the device's clock, which then is compared with nothing."""
+    return any(parts.FLAGS[method] in row.flags for method in (parts.CONSECUTIVE, parts.STEADY))
 
 
 def _percentiles_ms(times_s: Floats, form: str) -> list[str]:

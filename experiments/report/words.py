@@ -40,7 +40,7 @@ def summary(runs: Sequence[Run], judged: Sequence[Judged]) -> str:
         if len(runs) > 1:
             parts.append(f"<h3>{markup.text(run.title)}</h3>")
         parts.append(markup.paragraph(" ".join(_sentences(run))))
-        parts.append(markup.bullets(run.outcome.notes, "bad"))
+        parts.append(markup.bullets(run.outcome.notes))
     for one in judged:
         of = f" ({one.label})" if one.label else ""
         if one.section is None:
