@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 sweep: $(VENV)/.installed
 	$(BIN)/python -m experiments.power_sweep
 
-# Lint, types, import contracts, then every test; sweeps mostly wait, so two files at a time.
+# Lint, types, import contracts, then every test; sweeps mostly wait, so three files at a time, two processors or not.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

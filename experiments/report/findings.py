@@ -13,7 +13,7 @@ from instruments.errors import ConfigError
 if TYPE_CHECKING:
     from experiments.findings.section import Section
 
-FEWEST_NETWORKS = 2
+FEWEST_NETWORKS = 3
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_a_network_is_switched_off_and_on(page: Chromium) -> None:
     rows = page.value(
         "[...document.querySelectorAll('#results tr[data-network]')].map(e => [e.dataset.network, e.className])"
     )
-    assert rows == [["AlexNet", "off"], ["AlexNet", "off"], ["ENet", ""], ["ENet", ""]]
+    assert rows == 2 * [["AlexNet", "off"], ["AlexNet", "off"], ["ENet", ""], ["ENet", ""]]
     assert page.value("document.querySelectorAll('#viewer-capture option').length") == captures - 2
     page.click("#chart-networks [data-network=AlexNet]")
     assert series(page) == ["AlexNet", "ENet"]
