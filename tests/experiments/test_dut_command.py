@@ -58,10 +58,19 @@ for line in sys.stdin:
 """
 
 
+SAYS_TWO_LATE = """
+import sys, time
+for line in sys.stdin:
+    print("ok", flush=True)
+    time.sleep(0.02)
+    print("ok", flush=True)
+"""
+
+
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[tuple[Dut, Path, RingReader]]:
     """An agent in a folder with programs, and its lines."""
-    for name, code in (("well", WELL), ("stubborn", STUBBORN), ("later", FAILS_LATER)):
+    for name, code in (("well", WELL), ("stubborn", STUBBORN), ("later", FAILS_LATER), ("twice", SAYS_TWO_LATE)):
         (tmp_path / f"{name}.py").write_text(code)
     create_ring(str(tmp_path / "ring"))
     code = (
@@ -170,6 +179,7 @@ def test_a_program_that_hangs_costs_its_cell_and_is_ended(board: tuple[Dut, Path
         ("cat", "failed", "the program answers 'batch 2' with 'batch 2', not a line of ok"),
         ("sh -c 'read l; echo ok; sleep 0.1; echo ok; read l'", "failed", "was due"),
         ("sh -c 'while read l; do echo ok; echo ok; done'", "failed", "'ok"),
+        (f"{sys.executable} -S twice.py", "failed", "'ok"),
         ("sh -c 'read l; echo error no licence; read l'", "failed", "the program answers 'batch 2': no licence"),
         ("sh -c 'read l; echo error CUDA out of memory'", "out_of_memory", "CUDA out of memory"),
         ("yes", "failed", "'y"),
