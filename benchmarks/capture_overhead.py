@@ -18,7 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.energy import CaptureData, measure, wires
+from experiments.capture_data import CaptureData, wires
+from experiments.measure import measure
 from experiments.plan import make_plan
 from experiments.progress import Progress
 from experiments.station import PRE_TRIGGER, Station

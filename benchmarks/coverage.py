@@ -33,7 +33,9 @@ from scipy.stats import qmc
 from calibration import in_situ
 from calibration.budget import Budget
 from calibration.model import Delay
-from experiments.energy import QUANTITIES, CaptureData, Measured, RowResult, Wires, measure, results
+from experiments.capture_data import CaptureData, Wires
+from experiments.energy import QUANTITIES, RowResult, results
+from experiments.measure import Measured, measure
 from instruments import lab as lab_yaml
 from instruments.e3645a.ratings import READ_BACK
 from instruments.lab import Lab

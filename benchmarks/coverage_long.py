@@ -23,11 +23,13 @@ from benchmarks.coverage import APERTURE_S, WIRES, Bench, Errors
 from calibration import in_situ
 from calibration.budget import Budget
 from calibration.model import Calibration, Channel
+from experiments.capture_data import CaptureData
 from experiments.checked import Checks
 from experiments.components import CellValues, budget
-from experiments.energy import CaptureData, Measured, measure, results
+from experiments.energy import results
 from experiments.enough import half_width_percent
 from experiments.long_runs import RunCollector
+from experiments.measure import Measured, measure
 from experiments.parts import LONG
 from instruments import lab as lab_yaml
 from instruments.lab import Lab

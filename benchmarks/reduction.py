@@ -2,7 +2,7 @@
 
     python -m benchmarks.reduction [--captures N] [--points N] [--json]
 
-Reduces captures that no cache holds with the very function that sweeps and replays use (`experiments.energy.moments`:
+Reduces captures that no cache holds with the very function that sweeps and replays use (`experiments.moments.moments`:
 exact sums, lowest and highest code, holes and clipping) over a gate's window of nine tenths of each, and gives the
 mean power, the peak of the current and the energy of each. Beside it stands the rate at which one core reads the same
 memory, so that it shows how far from that limit it is. The median of `--rounds`; time is the thread's own.
@@ -22,7 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from experiments.code_sums import code_sums
-from experiments.energy import moments
+from experiments.moments import moments
 from instruments.waveform import Codes, Preamble, Record
 
 DT_S = 20e-6

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from experiments.cell_run import RunOfCell
 from experiments.device_said import because
-from experiments.energy import Measured
 from experiments.flags import NO_CODE
 from experiments.journal import CaptureRow, Reading
+from experiments.measure import Measured
 from experiments.modelled import known_size
 from experiments.parts import CONSECUTIVE, LONG, STEADY
 from experiments.plan import Cell, Method

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from experiments.energy import ReductionError, wires
+from experiments.capture_data import ReductionError, wires
 from experiments.flags import NO_CODE, with_code
 from experiments.journal import CaptureRow
 from experiments.long_runs import MeasuredRun, RunCollector

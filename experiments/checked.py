@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from calibration.choice import Records
 from experiments import clock_fit
-from experiments.energy import CaptureData, Measured, ReductionError, Wires, measure
+from experiments.capture_data import CaptureData, ReductionError, Wires
+from experiments.measure import Measured, measure
 from experiments.plausible import check_comparison, check_records, check_sign
 from experiments.related import Relation, relate
 from instruments import markers
@@ -40,7 +41,7 @@ class Checks:
     _seen: dict[tuple[int, int, int], int] = field(default_factory=dict)
 
     def measure(self, data: CaptureData, wires: Wires, log_ns: Log = (), readings_a: Sequence[float] = ()) -> Measured:
-        """Reduce a capture as `energy.measure` does, once it has passed every check; flags are added to its own.
+        """Reduce a capture as `measure.measure` does, once it has passed every check; flags are added to its own.
 
         `log_ns` are the ends of its batches by the device's clock, `readings_a` what the supply read during a
         comparison. Raises ReductionError with the code of what is wrong.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from experiments import clock_fit, networks
 from experiments.clock_fit import ClockFit
-from experiments.energy import Measured
 from experiments.flags import Facts, in_order, number, numbers, of_clocks, of_repeats
+from experiments.measure import Measured
 from experiments.shape import RunShape, Shape, of_row
 
 Floats = NDArray[np.float64]

@@ -18,8 +18,10 @@ import numpy as np
 from calibration.budget import COVERAGE_PROBABILITY, student_t
 from calibration.model import Calibration
 from calibration.statistics import mean_of_stages
-from experiments.energy import Measured, ReductionError, results
+from experiments.capture_data import ReductionError
+from experiments.energy import results
 from experiments.journal import NOT_NEEDED, UNMEASURED
+from experiments.measure import Measured
 from experiments.plan import Cell, Plan
 
 if TYPE_CHECKING:

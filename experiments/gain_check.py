@@ -14,8 +14,8 @@ import numpy as np
 from calibration.choice import Records
 from calibration.model import Calibration
 from calibration.running import Departure, Stretch, departure
-from experiments.energy import Measured
 from experiments.journal import Reading
+from experiments.measure import Measured
 from instruments.readback import Limits
 
 READING_S = 0.1

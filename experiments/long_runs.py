@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from calibration.model import Calibration, Delay
 from experiments import part_log
+from experiments.capture_data import CaptureData, ReductionError, Wires
 from experiments.checked import Checks
 from experiments.components import CellValues
-from experiments.energy import CaptureData, Measured, ReductionError, Wires, joined, moments
+from experiments.measure import Measured
+from experiments.moments import joined, moments
 from experiments.part_log import LogFit
 from experiments.parts import LONG, STEADY, Part, measure_part
 from experiments.plausible import check_sign

@@ -13,10 +13,12 @@ from calibration.budget import COVERAGE_PROBABILITY, Budget
 from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
 from experiments import device
+from experiments.capture_data import CaptureData
 from experiments.device import DeviceRow
-from experiments.energy import QUANTITIES, CaptureData, Measured, RowResult, results
+from experiments.energy import QUANTITIES, RowResult, results
 from experiments.flags import NO_CODE
 from experiments.gain_check import CellGain
+from experiments.measure import Measured
 from experiments.plan import Plan
 from instruments.lab import Lab
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import clock_fit
-from experiments.energy import ReductionError
+from experiments.capture_data import ReductionError
 from experiments.parts import Part
 
 Floats = NDArray[np.float64]

@@ -14,20 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Delay
-from experiments.energy import (
-    CaptureData,
-    Moments,
-    ReductionError,
-    Wires,
-    facts_of,
-    frame_of,
-    idle_guard,
-    joined,
-    moments,
-    require_frame,
-    require_idle,
-    require_trigger,
-)
+from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
+from experiments.measure import frame_of, idle_guard, require_frame, require_idle, require_trigger
+from experiments.moments import Moments, joined, moments
 from instruments import markers
 from instruments.waveform import Record
 

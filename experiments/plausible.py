@@ -12,8 +12,9 @@ from dataclasses import fields
 
 import numpy as np
 
+from experiments.capture_data import ReductionError, Wires
 from experiments.check_signals import GAIN_LIMIT, LEAST_A, judge_current, judge_voltage
-from experiments.energy import Moments, ReductionError, Wires
+from experiments.moments import Moments
 from instruments.lab import Lab
 from instruments.scope_facts import beyond_the_clamp, clamp
 from instruments.waveform import Capture, Record

@@ -19,12 +19,14 @@ from calibration.reference import read_back_of
 from calibration.running import Stretch
 from experiments import device, gain_check
 from experiments.calibrations import records_of
+from experiments.capture_data import CaptureData, ReductionError, wires
 from experiments.checked import checks_of
 from experiments.device import DeviceRow, DeviceRun
-from experiments.energy import CaptureData, Measured, ReductionError, RowResult, results, wires, without_codes
+from experiments.energy import RowResult, results
 from experiments.enough import repeat_notes
 from experiments.flags import NO_CODE, in_order, is_refusal
 from experiments.long_runs import with_idle_records
+from experiments.measure import Measured, without_codes
 from experiments.outcome import Outcome, Rejected, Repeat, label
 from experiments.plausible import WIRING_FAULTS
 from experiments.run_calibration import Steady, calibrations_of, comparison_fault

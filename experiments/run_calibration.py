@@ -16,7 +16,8 @@ from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
 from calibration.reference import read_back_of
 from experiments.calibrations import combined, promised, records_of
-from experiments.energy import Measured, ReductionError, measure, wires
+from experiments.capture_data import ReductionError, wires
+from experiments.measure import Measured, measure
 from experiments.plausible import gain_fault
 from instruments.lab import Lab
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Delay
+from experiments.capture_data import CaptureData, ReductionError, Wires
 from experiments.checked import Checks
-from experiments.energy import CaptureData, Measured, ReductionError, Wires
 from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
+from experiments.measure import Measured
 from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
 from experiments.traces import Reading, TraceReader
 

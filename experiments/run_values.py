@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Calibration
+from experiments.capture_data import ReductionError
 from experiments.components import BETWEEN, EDGES, CellValues, Unseen, rounding_limit
-from experiments.energy import Moments, ReductionError, corrected_power_w, joined
+from experiments.moments import Moments, corrected_power_w, joined
 from experiments.parts import CONSECUTIVE, LONG, Part
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from typing import Any
 
 from calibration.model import Calibration
 from experiments.calibrations import records_of
+from experiments.capture_data import ReductionError, wires
 from experiments.cell import CellWork
 from experiments.checked import checks_of
-from experiments.energy import Measured, ReductionError, wires, without_codes
 from experiments.enough import Enough
+from experiments.measure import Measured, without_codes
 from experiments.plan import Cell
 from experiments.plausible import WIRING_FAULTS
 from experiments.progress import Progress

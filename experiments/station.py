@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from calibration.choice import NO_RECORDS, Records
 from calibration.model import Calibration
+from experiments.capture_data import CaptureData, ReductionError, wires
 from experiments.checked import Checks, checks_of
-from experiments.energy import CaptureData, Measured, ReductionError, results, wires
+from experiments.energy import results
 from experiments.flags import with_code
+from experiments.measure import Measured
 from experiments.plan import Plan
 from experiments.plausible import BENCH_FAULTS
 from experiments.run_calibration import comparison_fault, find_calibration

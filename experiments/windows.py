@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.energy import CaptureData
+from experiments.capture_data import CaptureData
 from experiments.found_work import NoWorkError, find_work
 from instruments import markers
 from instruments.waveform import Capture, Preamble, Record

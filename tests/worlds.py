@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration import in_situ
-from experiments.energy import CaptureData, Measured, Wires, measure
+from experiments.capture_data import CaptureData, Wires
+from experiments.measure import Measured, measure
 from instruments import lab as lab_yaml
 from instruments.lab import Lab
 from instruments.simulated.world import World

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Calibration
-from experiments.energy import CaptureData, Measured, ReductionError, measure, wires
+from experiments.capture_data import CaptureData, ReductionError, wires
 from experiments.figures.rows import Run
 from experiments.journal import Reading
+from experiments.measure import Measured, measure
 from experiments.run_calibration import find_calibration
 from instruments.markers import Window
 

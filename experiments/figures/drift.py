@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.energy import ReductionError, corrected_power_w, measure, moments, wires
+from experiments.capture_data import ReductionError, wires
 from experiments.figures import sources, style
 from experiments.figures.captures import calibrations, clock
 from experiments.figures.catalogue import Drawn, Options
 from experiments.figures.rows import NothingToDrawError, Run, Table, all_networks
+from experiments.measure import measure
+from experiments.moments import corrected_power_w, moments
 
 PANEL_IN = (7.6, 2.5)
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from calibration.model import Calibration, Channel
-from experiments.energy import CaptureData, ReductionError, RowResult, Wires, measure, wires
+from experiments.capture_data import CaptureData, ReductionError, Wires, wires
+from experiments.energy import RowResult
+from experiments.measure import measure
 from experiments.meters.pollers import POLLERS, Errors, Power, errors
 from experiments.meters.response import Response, Series, respond
 from experiments.networks.errors import SpecError

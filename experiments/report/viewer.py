@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Channel
-from experiments.energy import CaptureData, code_step, scale, wires
+from experiments.capture_data import CaptureData, wires
 from experiments.figures import captures
 from experiments.figures.folding import chosen_cell
 from experiments.figures.rows import NothingToDrawError, Run
+from experiments.moments import code_step, scale
 from experiments.report import markup
 from instruments.errors import TraceError
 from instruments.waveform import Codes, Record

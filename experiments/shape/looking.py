@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Channel
-from experiments.energy import Measured
+from experiments.measure import Measured
 from experiments.shape import folding, steady
 from experiments.shape.folding import Fold, Folded
 from experiments.shape.pieces import Sums, peak, values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.energy import scale
+from experiments.moments import scale
 from instruments.waveform import Record
 
 Floats = NDArray[np.float64]

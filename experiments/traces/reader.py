@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.records import Filed
-from experiments.energy import CaptureData
+from experiments.capture_data import CaptureData
 from experiments.journal import Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema

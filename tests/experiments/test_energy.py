@@ -11,17 +11,11 @@ import pytest
 from calibration import in_situ
 from calibration.budget import Budget
 from calibration.model import Calibration, Delay
+from experiments.capture_data import CaptureData, ReductionError
 from experiments.components import rounding_limit
-from experiments.energy import (
-    QUANTITIES,
-    CaptureData,
-    Measured,
-    ReductionError,
-    corrected_power_w,
-    measure,
-    moments,
-    results,
-)
+from experiments.energy import QUANTITIES, results
+from experiments.measure import Measured, measure
+from experiments.moments import corrected_power_w, moments
 from instruments.waveform import Capture, Record
 from tests.worlds import WIRES, Bench, zero
 
@@ -189,7 +183,7 @@ def test_sensitivities_are_what_a_small_change_does(quantity: str) -> None:
 
 
 def test_the_step_of_codes_is_found() -> None:
-    from experiments.energy import code_step
+    from experiments.moments import code_step
 
     assert code_step(np.array([0x8000, 0x8010, 0x8050], dtype=np.uint16)) == 16
     assert code_step(np.array([0x8000, 0x8100], dtype=np.uint16)) == 256

@@ -10,7 +10,8 @@ import pytest
 from calibration import in_situ
 from calibration.model import Calibration
 from experiments.components import CellValues, Change, budget
-from experiments.energy import Measured, RowResult, results
+from experiments.energy import RowResult, results
+from experiments.measure import Measured
 from instruments.simulated.world import WORK
 from tests.worlds import Bench, zero
 

@@ -13,10 +13,13 @@ from scipy.signal import lfilter
 from calibration import in_situ
 from calibration.budget import Budget, student_t
 from calibration.model import Calibration
+from experiments.capture_data import CaptureData, ReductionError
 from experiments.checked import Checks
 from experiments.components import Unseen, budget
-from experiments.energy import CaptureData, ReductionError, joined, measure, moments, results
+from experiments.energy import results
 from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector, with_idle_records
+from experiments.measure import measure
+from experiments.moments import joined, moments
 from experiments.parts import CONSECUTIVE, LONG, STEADY, in_pieces
 from experiments.run_values import LEAST_UNSEEN, mean_of_parts, steady_from
 from instruments.waveform import Capture, Record

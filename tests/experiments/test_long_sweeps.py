@@ -18,8 +18,9 @@ import pytest
 from calibration.choice import Setup
 from calibration.model import Calibration
 from experiments import replay
-from experiments.energy import Measured, results
+from experiments.energy import results
 from experiments.enough import Enough, half_width_percent
+from experiments.measure import Measured
 from experiments.power_sweep import LONG_BATCH, LONG_S, parser
 from experiments.reduction import reduce_run
 from experiments.session import Earlier

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from calibration import in_situ
 from experiments import shape
-from experiments.energy import Measured, corrected_power_w
+from experiments.measure import Measured
+from experiments.moments import corrected_power_w
 from experiments.shape import folding, pieces
 from instruments.waveform import Preamble, Record
 from tests.worlds import Bench, zero

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.energy import CaptureData, Measured, ReductionError, measure
+from experiments.capture_data import CaptureData, ReductionError
+from experiments.measure import Measured, measure
 from instruments import marker_frame
 from instruments.marker_line import MarkerLine
 from tests.worlds import WIRES, Bench

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import experiments.station
-from experiments.energy import Measured
+from experiments.measure import Measured
 from experiments.plan import make_plan
 from experiments.station import Station
 from experiments.traces import CaptureRow, TraceWriter
