@@ -10,7 +10,7 @@ sweep: $(VENV)/.installed
 
 # Lint, types, import contracts, then every test; sweeps mostly wait, so three files at a time, two processors or not.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

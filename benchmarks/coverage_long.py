@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,11 +59,12 @@ COMPONENTS = (
 @dataclass(frozen=True)
 class Case:
     """Batches of a run: so many in a record, drawn by `shape` in units of their usual length; edges up to `late_s`
-    late."""
+    late. `step` says that a record and its gap last as long as some number of batches and so much of one."""
 
     per_record: float
     shape: Callable[[np.random.Generator, int], Floats]
     late_s: float = 0.0
+    step: float | None = None
 
 
 def _log_normal(cv: float) -> Callable[[np.random.Generator, int], Floats]:
@@ -81,10 +82,11 @@ CASES = {
     "5 a record, cv 20 %": Case(5, _log_normal(0.2)),
     "33 a record, 1 in 50 takes 4 times": Case(33, _tail),
     "5 a record, 1 in 50 takes 4 times": Case(5, _tail),
-    "3.4 a record, records in step": Case(3.4, _log_normal(1e-4)),
+    "3.4 a record, records in step": Case(3.4, _log_normal(1e-4), step=0.0),
+    "3.4 a record, every other in step": Case(3.4, _log_normal(1e-4), step=0.5),
+    "33 a record, records in step": Case(33, _log_normal(1e-4), step=0.0),
     "33 a record, edges up to 1 ms late": Case(33, _log_normal(0.005), 1e-3),
 }
-"""In step: a record and its gap last as long as so many batches."""
 
 
 class LongBench(Bench):
@@ -195,14 +197,15 @@ def _perfect(channel: Channel) -> Channel:
     return replace(channel, offset=replace(channel.offset, points=points), gain=replace(channel.gain, value=1.0))
 
 
-def _long(index: int, *, seed: int, name: str) -> list[tuple[float, float]]:
-    """One run: relative error of each quantity, and the relative half-width that its components have."""
+def _long(what: tuple[str, int], *, seed: int) -> list[tuple[float, float]]:
+    """One run of a case: relative error of each quantity, and the relative half-width that its components have."""
+    name, index = what
     case = CASES[name]
     rng = np.random.default_rng([seed, index])
     bench = _bench(seed * 1_000_003 + index)
     batch_s = WINDOW_S / case.per_record
-    if "in step" in name:
-        batch_s = (WINDOW_S + GAP_S) / round((WINDOW_S + GAP_S) / batch_s)
+    if case.step is not None:
+        batch_s = (WINDOW_S + GAP_S) / (round((WINDOW_S + GAP_S) / batch_s) + case.step)
     lengths = case.shape(rng, 4 * math.ceil(RUN_S / batch_s)) * batch_s
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), RUN_S * (1 + 0.05 * rng.random()))) + 1]
     measured, truth = bench.long_run(lengths, case.late_s, rng)
@@ -218,8 +221,11 @@ def _long(index: int, *, seed: int, name: str) -> list[tuple[float, float]]:
 def check_long(sweeps: int, seed: int, processes: int | None = None, names: tuple[str, ...] = ()) -> dict[str, Any]:
     """Many runs of each case; the same figures for any number of processes."""
     result: dict[str, Any] = {"mode": "long", "sweeps": sweeps, "seed": seed, "cases": {}}
-    for name in names or CASES:
-        figures = np.array(_mapped(functools.partial(_long, seed=seed, name=name), sweeps, processes))
+    asked = names or tuple(CASES)
+    found = _mapped(
+        functools.partial(_long, seed=seed), [(name, k) for name in asked for k in range(sweeps)], processes
+    )
+    for name, figures in zip(asked, np.array(found).reshape(len(asked), sweeps, len(QUANTITIES), 2), strict=True):
         result["cases"][name] = {
             quantity: {
                 "coverage": float((np.abs(figures[:, k, 0]) <= figures[:, k, 1]).mean()),
@@ -268,7 +274,7 @@ def check_adaptive(sweeps: int, seed: int, processes: int | None = None) -> dict
     """Many rows with each least number of repeats."""
     result: dict[str, Any] = {"mode": "adaptive", "sweeps": sweeps, "seed": seed, "cases": {}}
     for name, least in ADAPTIVE.items():
-        figures = np.array(_mapped(functools.partial(_adaptive, seed=seed, least=least), sweeps, processes))
+        figures = np.array(_mapped(functools.partial(_adaptive, seed=seed, least=least), range(sweeps), processes))
         result["cases"][name] = {
             "coverage": float((np.abs(figures[:, 0]) <= figures[:, 1]).mean()),
             "bias": float(figures[:, 0].mean()),
@@ -278,11 +284,11 @@ def check_adaptive(sweeps: int, seed: int, processes: int | None = None) -> dict
     return result
 
 
-def _mapped(one: Callable[[int], Any], count: int, processes: int | None) -> list[Any]:
+def _mapped(one: Callable[[Any], Any], each: Sequence[Any], processes: int | None) -> list[Any]:
     if processes == 1:
-        return [one(k) for k in range(count)]
+        return [one(k) for k in each]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        return pool.map(one, range(count), chunksize=8)
+        return pool.map(one, each, chunksize=8)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -5,9 +5,9 @@ bench, in 8 bits and in 12, and stored N times in each format. JLS is measured w
 (pip install pyjls==0.17.0), with the samples as float32, its usual form. Files lie in the page cache: these are
 times of programs, not of disks.
 
-`--many N` then writes N captures of 10 000 samples each, and tells what reading and reducing them costs by parts (the
-filter alone, HDF5 and the tables, our reduction; processor time of one core) and how much memory it takes beside a
-tenth of them. `--only many` leaves the rest out.
+`--many N` then writes N captures, of 100 000 samples and of every tenth of them, and tells what reading and reducing
+them costs by parts (`benchmarks.trace_reading`; processor time of one core) and how much memory it takes beside a tenth
+of them. `--only long` and `--only short` leave the rest out. 10 000 long ones take 1 GB of disk.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.trace_reading import Sample, every, many, unlike
+from experiments.device_said import facts_json
 from experiments.plan import make_plan
 from experiments.progress import Progress
 from experiments.reduction import reduce_run
-from experiments.station import Station
+from experiments.station import POINTS, PRE_TRIGGER, Station
 from experiments.traces import CaptureRow, TraceReader, TraceWriter
 from experiments.traces.schema import ROLES
 from instruments import lab as lab_yaml
@@ -45,14 +44,6 @@ LIMITS = {
     "write a capture, ms": 6.0,
     "overview of all, ms": 5.0,
 }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A capture of a working board, with the roles as names, and what the board logged of it."""
-
-    capture: Capture
-    row: CaptureRow
 
 
 def realistic_captures(lab_path: Path) -> dict[str, Sample]:
@@ -71,14 +62,32 @@ def realistic_captures(lab_path: Path) -> dict[str, Sample]:
         dut = station.device()
         for name, kind in (("8 bits", "NORM"), ("12 bits", "HRES")):
             bench.scope.configure_acquisition(kind)
-            dut.prepare("busy:10", 1, run_s=1.4, warmup_s=0.05)
+            ready = dut.prepare("busy:10", 1, run_s=1.4, warmup_s=0.05)
             bench.scope.arm()
-            dut.go(f"bench-{name}")
+            dut.go(f"bench-{name}", record=(plan.window_s / POINTS, PRE_TRIGGER * plan.window_s), quiet_after_s=0.3)
             bench.scope.wait_done(8.0)
             done = dut.wait_done(5.0)
             capture = bench.scope.fetch(list(station.sources.values()))
             records = {role: capture.records[source] for role, source in station.sources.items()}
-            row = CaptureRow("cell", cell=0, network="busy:10", batch=1, batches=done.batches, images=done.images)
+            row = CaptureRow(
+                "cell",
+                cell=0,
+                network="busy:10",
+                batch=1,
+                batches=done.batches,
+                images=done.images,
+                host_s=0.0,
+                window_asked_s=plan.window_s,
+                gate_rise_ns=done.gate_ns[1],
+                gate_fall_ns=done.gate_ns[2],
+                start_frame=-1 if done.start_frame is None else done.start_frame,
+                start_frame_edges=done.start_frame_edges,
+                device_busy_s=done.busy_s,
+                quiet_after_s=done.quiet_s,
+                ready_facts=facts_json("ready_facts", ready.facts),
+                device_facts=facts_json("device_facts", done.facts),
+                batch_end_ns=done.batch_ns,
+            )
             found[name] = Sample(Capture(records), row)
     return found
 
@@ -134,82 +143,6 @@ def ours(folder: Path, sample: Sample, captures: int) -> dict[str, float]:
         "read, Msamples/s": 3 * samples / read_s / 1e6,
         "read and reduce, Msamples/s": 3 * samples / reduce_s / 1e6,
     }
-
-
-def unlike(capture: Capture, number: int) -> Capture:
-    """The same capture with two codes of the current a step off, other ones for every number."""
-    current = capture.records["current"]
-    codes, n = current.codes.copy(), len(current.codes)
-    step = 0x10 if codes.dtype == np.uint16 else 1
-    codes[number % n] ^= step
-    codes[(number // n + 1) % n] ^= step
-    return Capture({**capture.records, "current": replace(current, codes=codes)})
-
-
-def every(capture: Capture, nth: int) -> Capture:
-    """Each nth sample, at so many times the sampling period."""
-    return Capture(
-        {
-            role: replace(
-                record,
-                preamble=replace(
-                    record.preamble,
-                    points=len(record.codes[::nth]),
-                    x_increment_s=nth * record.preamble.x_increment_s,
-                ),
-                codes=record.codes[::nth].copy(),
-            )
-            for role, record in capture.records.items()
-        }
-    )
-
-
-def many(folder: Path, sample: Sample, captures: int) -> dict[str, float]:
-    """Read and reduce a file of very many captures, and a tenth of it."""
-    small = every(sample.capture, 10)
-    plan, names = make_plan(["busy:10"], [1], 1, 2.0, 1), {role: role for role in ROLES}
-    texts = {"lab_yaml": Path("lab.yaml").read_text()}
-    paths = {count: folder / f"many-{count}.h5" for count in (captures // 10, captures)}
-    for count, path in paths.items():
-        with TraceWriter.create(path, plan, source="simulated", texts=texts, points=small.points) as writer:
-            for k in range(count):
-                writer.settle(writer.add(sample.row, unlike(small, k), names))
-    path = paths[captures]
-    begun_s = time.process_time()
-    with TraceReader(path) as reader:
-        for _ in reader.data():
-            pass
-    read_s = time.process_time() - begun_s
-    begun_s = time.process_time()
-    with TraceReader(path) as reader:
-        reduce_run(reader)
-    all_s = time.process_time() - begun_s
-    undo = undoing(small)
-    begun_s = time.process_time()
-    for _ in range(200):
-        undo()
-    filter_s = (time.process_time() - begun_s) / 200 * captures
-    return {
-        "captures/s and core, read and reduced": captures / all_s,
-        "of it the filter, %": 100 * filter_s / all_s,
-        "of it HDF5 and tables, %": 100 * (read_s - filter_s) / all_s,
-        "of it our reduction, %": 100 * (all_s - read_s) / all_s,
-        "bytes per sample": path.stat().st_size / (3 * small.points * captures),
-        **{f"memory for {count} captures, MiB": memory_mib(path) for count, path in paths.items()},
-    }
-
-
-def memory_mib(path: Path) -> float:
-    """Most memory that a process of its own, with all that it imports, takes to read and reduce a file."""
-    code = (
-        "import resource, sys\n"
-        "from experiments.reduction import reduce_run\n"
-        "from experiments.traces import TraceReader\n"
-        "reduce_run(TraceReader(sys.argv[1]))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
-    return float(done.stdout)
 
 
 def filter_alone(capture: Capture) -> float:
@@ -287,16 +220,23 @@ def main() -> None:
     """Print the figures, each format beside the others, and hold ours against the limits."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--captures", type=int, default=1000, help="captures of 100 000 samples (default: 1000)")
-    parser.add_argument("--many", type=int, default=0, metavar="N", help="a file of N small captures too (say 10000)")
-    parser.add_argument("--only", choices=("many",), help="nothing else")
+    parser.add_argument("--many", type=int, default=0, metavar="N", help="files of N captures too (say 10000)")
+    parser.add_argument("--only", choices=("long", "short"), help="of --many, and nothing else")
+    parser.add_argument("--bits", choices=("8", "12"), help="of this resolution alone")
     parser.add_argument("--lab", type=Path, default=Path("lab.yaml"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     table: dict[str, dict[str, float]] = {}
+    if options.only and not options.many:
+        parser.error("--only says which of --many: give both")
     for name, sample in realistic_captures(options.lab).items():
+        if options.bits and not name.startswith(options.bits):
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            if options.many:
-                table[f"{options.many} captures, {name}"] = many(Path(folder), sample, options.many)
+            kinds = {"long": sample, "short": every(sample, 10)} if options.many else {}
+            for kind, one in kinds.items():
+                if options.only in (None, kind):
+                    table[f"{options.many} {kind} captures, {name}"] = many(Path(folder), one, options.many)
             if options.only:
                 continue
             table[f"trace file, {name}"] = ours(Path(folder), sample, options.captures)
@@ -314,7 +254,7 @@ def main() -> None:
         for what, value in figures.items():
             limit = LIMITS.get(what, LIMITS.get(f"{what}, {form.rpartition(', ')[2]}"))
             judged = "" if limit is None or not form.startswith("trace") else f"  (limit {limit:g})"
-            print(f"    {what:36s} {value:9.3f}{judged}")
+            print(f"    {what:38s} {value:10.3f}{judged}")
 
 
 if __name__ == "__main__":

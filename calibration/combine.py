@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from calibration.in_situ import LEADS, ZERO_OF_READBACK
 from calibration.model import Calibration, Channel, Gain, GainTerm
@@ -38,6 +39,40 @@ class Weighed:
     gain: Gain
     note: str
     agrees: bool = True
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A record of a channel whose gain and a run's own comparison contradict each other: E_n > 1."""
+
+    channel: str
+    record: float
+    own: float
+    e_n: float
+
+    def __str__(self) -> str:
+        return (
+            f"gain {self.record:.5f} of the {self.channel} by the record and {self.own:.5f} by this run's own "
+            f"comparison with the supply are {(self.own / self.record - 1) * 100:+.2f} % apart, E_n = {self.e_n:.2f}"
+        )
+
+
+def disagreements(
+    calibration: Calibration, probe: ProbeRecord | None, voltage: VoltageRecord | None
+) -> dict[str, Disagreement]:
+    """The records, by their kind, that a run's own calibration contradicts, so that they are not used."""
+    found: dict[str, Disagreement] = {}
+    for name, channel, record in (
+        ("current", calibration.current, probe),
+        ("voltage", calibration.voltage, voltage),
+    ):
+        own = channel.gain
+        if record is None or own.limits is None:
+            continue
+        compared = _compare(own, record)
+        if compared.e_n > 1:
+            found[record.kind] = Disagreement(name, record.gain.value, own.value, compared.e_n)
+    return found
 
 
 def with_records(
@@ -72,16 +107,12 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
     if own.limits is None:
         alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
         return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
-    relative, absolute, _ = own.limits
-    u_offset = absolute / math.sqrt(3.0) / own.at
-    u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others))
-    u_record = math.hypot(u_fit, u_stable)
-    if not shares_reference:
-        u_own, u_record = math.hypot(u_own, relative / math.sqrt(3.0)), math.hypot(u_record, u_of_record)
-    apart = own.value / slope.value - 1
-    e_n = abs(apart) / (COVERAGE * math.hypot(u_own, u_record))
-    found = f"{made} {slope.value:.5f}, this run {own.value:.5f}: {apart * 100:+.2f} % apart, E_n = {e_n:.2f}"
-    if e_n > 1:
+    relative = own.limits[0]
+    compared = _compare(own, record)
+    u_offset, u_own, u_record = compared.u_offset, compared.u_own, compared.u_record
+    apart = f"{compared.apart * 100:+.2f} % apart, E_n = {compared.e_n:.2f}"
+    found = f"{made} {slope.value:.5f}, this run {own.value:.5f}: {apart}"
+    if compared.e_n > 1:
         return Weighed(
             own, f"{found}: they do not agree, so that the record is not used; has the clamp moved?", agrees=False
         )
@@ -113,6 +144,31 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
         own.limits,
     )
     return Weighed(gain, f"{found}; weights {share * 100:.0f} % of this run and {rest * 100:.0f} % of the record")
+
+
+class _Compared(NamedTuple):
+    """A run's gain beside a record's: what they do not share, relative, how far they are apart, and E_n."""
+
+    u_offset: float
+    u_own: float
+    u_record: float
+    apart: float
+    e_n: float
+
+
+def _compare(own: Gain, record: ProbeRecord | VoltageRecord) -> _Compared:
+    """Test whether a run's gain, which was compared with the supply, and a record's agree."""
+    assert own.limits is not None
+    relative, absolute, _ = own.limits
+    slope = record.gain
+    u_offset = absolute / math.sqrt(3.0) / own.at
+    u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others))
+    u_record = math.hypot(slope.u / slope.value, record.stability / math.sqrt(3.0))
+    if record.reference.kind != "read-back":
+        u_own = math.hypot(u_own, relative / math.sqrt(3.0))
+        u_record = math.hypot(u_record, record.reference.relative_limit / math.sqrt(3.0))
+    apart = own.value / slope.value - 1
+    return _Compared(u_offset, u_own, u_record, apart, abs(apart) / (COVERAGE * math.hypot(u_own, u_record)))
 
 
 def _kept(term: GainTerm, share: float, with_other: float) -> GainTerm:

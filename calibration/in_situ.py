@@ -16,6 +16,7 @@ from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offse
 from calibration.statistics import MeanOfRecord
 from instruments.e3645a.ratings import READ_BACK
 from instruments.readback import ReadBack
+from instruments.wording import counted
 
 PROBE_GAIN_LIMIT = {0.1: 0.03, 0.01: 0.04}
 """Limits of the 1146B's gain by range in V/A, after its zero is removed (1146B manual p.18, 21)."""
@@ -147,7 +148,8 @@ def _gains(
     leads = (GainTerm(LEADS, terms.lead_u_ohm * current_a / voltage_v, distribution="normal"),)
     dof = float(max(sum(len(c.reference_a) for c in comparisons) - n, 1))
     readings = sum(len(c.reference_a) for c in comparisons)
-    source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V ({readings} readings in {n} runs)"
+    of = f"{counted(readings, 'reading')} in {counted(n, 'run')}"
+    source = f"supply read-back at {current_a:.3f} A, {voltage_v:.3f} V ({of})"
     root_n = math.sqrt(n)
     return (
         Gain(

@@ -21,6 +21,7 @@ from calibration.records import (
     stamp,
 )
 from instruments.command import leave, run, say
+from instruments.wording import counted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +93,7 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
     s = record.setting
     if isinstance(record, ProbeRecord):
         unit, zero, intercept, valid = "A", record.zero_a, record.intercept_a, record.valid_a
-        wired = f"{record.setting.range_v_per_a * 1e3:g} mV/A, {record.setting.turns} turn(s)"
+        wired = f"{record.setting.range_v_per_a * 1e3:g} mV/A, {counted(record.setting.turns, 'turn')}"
         if record.setting.reversed:
             wired += ", reversed"
         scale = f"{record.setting.full_scale_a:g} A full scale"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,27 @@ def mean_of_record(samples: NDArray[np.float64], dt_s: float, blocks: int = BLOC
     means = samples[: size * blocks].reshape(blocks, size).mean(axis=1)
     u = float(means.std(ddof=1)) / math.sqrt(blocks)
     return MeanOfRecord(float(samples.mean()), u, float(blocks - 1), n * dt_s)
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Median of a few numbers, none of them NaN: `np.median` gives the same, and takes longer to prepare for it."""
+    ranked = np.sort(values)
+    n = len(ranked)
+    return float(ranked[(n - 1) // 2] + ranked[n // 2]) / 2
+
+
+def lower_quartile(values: Sequence[float]) -> float:
+    """Lower quartile of a few numbers, as `np.percentile` gives it."""
+    ranked = sorted(values)
+    whole, part = divmod((len(ranked) - 1) * 0.25, 1)
+    low, high = ranked[int(whole)], ranked[min(int(whole) + 1, len(ranked) - 1)]
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
+
+
+def deviation(values: NDArray[np.float64], ddof: int = 0) -> float:
+    """Standard deviation of a few numbers, as `np.std` gives it."""
+    about = values - values.mean()
+    return math.sqrt(float(np.add.reduce(about * about)) / (len(values) - ddof))
 
 
 def mean_of_repeats(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from experiments.check_markers import judge_lines
 from experiments.check_signals import Channel, compare_idle, fit, judge_gain, judge_headroom, judge_zero, mean
 from experiments.plan import make_plan
 from experiments.run_calibration import find_calibration
-from experiments.station import FETCH_S, Rejected, Station
+from experiments.station import FETCH_S, PowerLost, Rejected, Station
 from experiments.traces import CaptureRow, TraceWriter
 from instruments import lab as lab_yaml
 from instruments.bench import Bench, open_bench, open_transcript, roll_call
@@ -324,8 +324,8 @@ class _Checks:
         work = CellWork(self.station)
         try:
             work.measure_gain()
-        except Rejected as rejected:
-            self._no_gain(str(rejected))
+        except (Rejected, PowerLost) as error:
+            self._no_gain(str(error))
             return
         calibration = find_calibration(self.lab, self.station.steady)
         if calibration is None:
@@ -342,7 +342,7 @@ class _Checks:
         if signal is not None:
             title = f"headroom of the {signal}"
             self.findings.wrong(f"{signal}.headroom", title, reason, "the span is too small for the work", **values)
-        elif "constant voltage" in reason or "supply tripped" in reason:
+        elif "constant voltage" in reason or "supply's output" in reason:
             self.findings.wrong("output.mode", "supply mode", reason, "the board needs more than the limit", **values)
         else:
             self.findings.wrong("gain", "gain", reason, "no comparison with the supply's read-back", **values)

@@ -10,6 +10,7 @@ from typing import Any
 from calibration.budget import Budget
 from experiments.components import QUANTITIES
 from experiments.outcome import Outcome, source_text
+from instruments.plain_text import one_line
 
 FILE = "budgets.json"
 
@@ -53,7 +54,9 @@ def budgets_text(outcome: Outcome, align: Any) -> str:
             continue
         for quantity in QUANTITIES:
             b: Budget = getattr(row, quantity)
-            title = f"{row.network}, batch {row.batch}: {quantity} = {b.value:.6g} ± {b.expanded():.2g} {b.unit}"
+            title = (
+                f"{one_line(row.network)}, batch {row.batch}: {quantity} = {b.value:.6g} ± {b.expanded():.2g} {b.unit}"
+            )
             lines: Sequence[Sequence[str]] = budget_lines(b)
             parts.append(f"{title}\n{align(lines)}\n")
     return "\n".join(parts)

@@ -51,9 +51,15 @@ def judge(
 
 
 def refuse_unfit(reader: TraceReader) -> None:
-    """Raise ConfigError where a run's records, or those given in their place, do not fit, or none is of the probe."""
+    """Raise ConfigError where a run's records, or those given in their place, do not fit, or none is of the probe.
+
+    Also where one that fits contradicts the run's own comparison with the supply.
+    """
+    from experiments.run_calibration import require_agreement_of  # which imports this module
+
     records = records_of(reader)
     _refuse(records, records.complaints([filed.name for filed in reader.calibrations or ()]))
+    require_agreement_of(reader)
 
 
 def _refuse(records: Records, said: Sequence[str]) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from instruments.lab import Lab
-from instruments.waveform import Capture, Record
+from instruments.waveform import Capture, Preamble, Record, Units
+
+Frozen = TypeVar("Frozen")
+
+
+def changed(one: Frozen, **fields: Any) -> Frozen:
+    """As `dataclasses.replace`, of what computes nothing when it is made: many times as quick for many fields."""
+    other = copy.copy(one)
+    vars(other).update(fields)
+    return other
 
 
 class ReductionError(ValueError):
@@ -80,8 +92,16 @@ def wires(lab: Lab) -> Wires:
 
 def facts_of(data: CaptureData) -> CaptureData:
     """A capture's facts, with records that hold no codes."""
-    records = {
-        name: Record(name, replace(r.preamble, points=0), np.empty(0, r.codes.dtype), r.units)
-        for name, r in data.capture.records.items()
-    }
-    return replace(data, capture=Capture(records))
+    records = data.capture.records.items()
+    return changed(data, capture=_without_codes(tuple((n, r.preamble, r.codes.dtype, r.units) for n, r in records)))
+
+
+@functools.lru_cache(maxsize=64)
+def _without_codes(records: tuple[tuple[str, Preamble, np.dtype[Any], Units], ...]) -> Capture:
+    """Records without codes: those of one run are nearly all alike."""
+    return Capture(
+        {
+            name: Record(name, replace(preamble, points=0), np.empty(0, dtype), units)
+            for name, preamble, dtype, units in records
+        }
+    )

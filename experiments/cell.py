@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from experiments.cell_run import RunOfCell
 from experiments.device_said import because
@@ -15,8 +16,9 @@ from experiments.measure import Measured
 from experiments.modelled import known_size
 from experiments.parts import CONSECUTIVE, LONG, STEADY
 from experiments.plan import Cell, Method
+from experiments.plausible import LINE_FAULTS
 from experiments.run_steps import FILL, TELL_S, RunSteps
-from experiments.station import PRE_TRIGGER, Rejected, Station
+from experiments.station import POINTS, PRE_TRIGGER, Rejected, Station
 from instruments.dut import DutRefusedError, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError, LinkError
 from instruments.interrupts import undisturbed
@@ -37,6 +39,9 @@ ATTEMPTS = 3
 _log = logging.getLogger(__name__)
 
 
+QUICK = 4.0
+"""Samples below which a batch is too short for its edges to be told apart for sure."""
+
 LEAST_BATCHES = 3.2
 """Batches that a record of a long run must hold, so that there is a whole one wherever it begins."""
 
@@ -48,6 +53,7 @@ class CellWork:
         self.station = station
         self.bench, self.writer, self.plan = station.bench, station.writer, station.plan
         self.clock, self.steps = station.clock, RunSteps(station)
+        self._batch_samples = math.inf
         self._loads = [(n, b) for n in self.plan.networks for b in sorted(self.plan.batches, reverse=True)]
 
     def measure_gain(self) -> None:
@@ -62,14 +68,24 @@ class CellWork:
             except Rejected as error:
                 rejected = self.steps.said.judged(error, self.station.device)
                 left = [(n, b) for n, b in self._loads[1:] if rejected.outcome == "out of memory" or n != network]
-                if rejected.outcome == "rejected" or not left:
+                quick = rejected.code in LINE_FAULTS and self._batch_samples < QUICK
+                if (rejected.outcome == "rejected" and not quick) or not left:
+                    if quick:  # nothing is wrong with the lines
+                        raise Rejected(str(rejected), rejected.capture) from error
+                    self._keep_lines(network, batch, rejected)
                     raise rejected from error
                 self._loads = left
-                self.station.say(
-                    f"gain: {network} batch {batch}: {rejected.outcome}; {left[0][0]} batch {left[0][1]} instead"
-                )
+                why = f"batches of {self._batch_samples:.2g} samples" if quick else rejected.outcome
+                self.station.say(f"gain: {network} batch {batch}: {why}; {left[0][0]} batch {left[0][1]} instead")
             else:
                 return
+
+    def _keep_lines(self, network: str, batch: int, rejected: Rejected) -> None:
+        """Store what the oscilloscope sees of lines that never triggered it."""
+        if rejected.capture < 0 and rejected.code in LINE_FAULTS:
+            host_s, utc_s = self.clock.monotonic(), self.clock.time()
+            row = CaptureRow("gain", network=network, batch=batch, host_s=host_s, utc_s=utc_s)
+            self.station.keep_lines(replace(row, window_asked_s=self.station.window_s), rejected)
 
     def measure_cell(self, cell: Cell) -> Measured:
         """Measure one cell and commit it. Raises Rejected with the reason; the journal holds it too."""
@@ -85,13 +101,18 @@ class CellWork:
                 )
             raise rejected from error
 
-    def _tried(self, label: str, attempt: Callable[[float], Measured]) -> Measured:
-        """Try a measurement again where its record was at fault, with a shorter run each time."""
+    def _tried(self, label: str, attempt: Callable[[float], Measured], *, fed: bool = True) -> Measured:
+        """Try a measurement again where its record was at fault, with a shorter run each time.
+
+        `fed` says that the board is to have power; raises PowerLost where it has none.
+        """
         for number in range(1, ATTEMPTS + 1):
+            lost = False  # the oscilloscope's settings, as somebody's *RST or a restart makes of them
             try:
                 return attempt(0.8 ** (number - 1))
             except Rejected as error:
                 rejected = error
+                lost = error.capture < 0
             except DutError as error:
                 rejected = because(error)
             except LinkError as error:
@@ -99,20 +120,26 @@ class CellWork:
                 rejected = Rejected(str(error), retry=True)
             except InstrumentError as error:
                 rejected = Rejected(str(error), retry=True, code=_code_of(error))
+                lost = True
+            if fed:
+                self.steps.require_power()
             if not rejected.retry:
                 break
             if number < ATTEMPTS:
                 self.station.say(f"{label}: tried again, since {rejected}")
+                if lost:
+                    self._set_up_again()
         raise rejected
 
     def _attempt_gain(self, network: str, batch: int, shrink: float) -> Measured:
         # A heavy load is the better comparison: the read-back's 5 mA weigh less.
         ready, _ = self._prepare(network, batch, shrink, max(GAIN_WINDOW_S, self.plan.window_s), Method())
+        self._batch_samples = ready.batch_time_s * POINTS / self.station.window_s
         return self.station.commit(*self._run("gain", ready, read_supply=True))
 
     def steady(self, kind: str) -> None:
         """Take a zero or an idle record, with a second try. Raises Rejected with the reason."""
-        self._tried(kind, lambda shrink: self.station.steady_capture(kind))
+        self._tried(kind, lambda shrink: self.station.steady_capture(kind), fed=kind != "zero")
 
     def _reconnect(self, error: LinkError) -> None:
         """Open both links anew after one broke; raises the instrument's error when that fails."""
@@ -120,6 +147,15 @@ class CellWork:
         for instrument in (self.bench.scope, self.bench.supply):
             instrument.link.reopen()
         self.station.set_up_scope()
+
+    def _set_up_again(self) -> None:
+        """Set the oscilloscope once more, which may have lost its settings; what fails will fail in the next try."""
+        try:
+            self.station.set_up_scope()
+        except LinkError as error:
+            self._reconnect(error)
+        except InstrumentError as error:
+            _log.warning("the oscilloscope could not be set up again: %s", error)
 
     def _attempt_cell(self, cell: Cell, shrink: float) -> Measured:
         ready, method = self._prepare(cell.network, cell.batch, shrink, self.plan.window_s, self.plan.method)

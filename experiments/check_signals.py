@@ -17,6 +17,7 @@ from instruments.lab import Lab
 from instruments.probe_1146b import OFFSET_LIMIT_A
 from instruments.scope_facts import clamp
 from instruments.waveform import Record
+from instruments.wording import counted
 
 GAIN_LIMIT = 0.06
 """A gain further from 1 than probe and channel together allow by their specifications is no gain but a mistake."""
@@ -202,7 +203,9 @@ def judge_current(lab: Lab, amps: float, supply_a: float) -> Finding:
         if turns == lab.probe.turns or abs(size * lab.probe.turns - turns) > turns * slack:
             advice = "is the clamp closed, zeroed, and around this lead alone?"
         else:
-            advice = f"about {turns} turn(s) go through the clamp where lab.yaml has probe.turns: {lab.probe.turns}"
+            advice = (
+                f"about {counted(turns, 'turn')} through the clamp where lab.yaml has probe.turns: {lab.probe.turns}"
+            )
     if ratio < -0.05 and "reversed" not in advice:
         advice += "; and it is reversed"
     return Finding(id, "wrong", name, found, advice, values)

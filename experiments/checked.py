@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choice import Records
 from experiments import clock_fit
-from experiments.capture_data import CaptureData, ReductionError, Wires
+from experiments.capture_data import CaptureData, ReductionError, Wires, changed
 from experiments.measure import Measured, measure
 from experiments.plausible import check_comparison, check_records, check_sign
 from experiments.related import Relation, relate
@@ -24,6 +24,7 @@ from instruments.lab import Lab
 Log = Sequence[int] | NDArray[np.int64]
 
 UNCHECKED = "lines-unchecked"
+LATE = "lines-late"
 
 
 @dataclass
@@ -62,8 +63,9 @@ class Checks:
 
     def _once(self, data: CaptureData, wires: Wires) -> None:
         """Refuse a record that came before in its session: noise never repeats (a simulated bench begun anew does)."""
-        codes = data.capture.records[wires.current].codes
-        if not len(codes) or int(codes.min()) == int(codes.max()):
+        current = data.capture.records[wires.current]
+        codes = current.codes
+        if not len(codes) or current.span[0] == current.span[1]:
             return
         key = data.session, zlib.crc32(np.ascontiguousarray(codes).data), len(codes)
         first = self._seen.setdefault(key, data.index)
@@ -102,9 +104,18 @@ class Checks:
         related = self.relation(data, loop, wires)
         if related.problem:
             raise ReductionError(related.problem, "lines-unrelated")
-        if related.checkable:
-            return measured
-        return replace(measured, data=replace(data, flags=(*data.flags, UNCHECKED)))
+        if not related.checkable:
+            data = changed(data, flags=(*data.flags, UNCHECKED))
+        elif related.late:
+            data = changed(data, flags=(*data.flags, LATE))
+        return changed(measured, data=data, clock=fitted)
+
+    def require_related(self, data: CaptureData, wires: Wires) -> None:
+        """Refuse a comparison with the supply whose current does not follow the gate. Raises ReductionError."""
+        codes = data.capture.records[wires.markers].codes
+        window = markers.decode(codes, wires.gate_bit, wires.batch_bit, framed=data.start_frame is not None).window
+        if window is not None and (problem := self.relation(data, window, wires).problem):
+            raise ReductionError(problem, "lines-unrelated")
 
     def relation(self, data: CaptureData, loop: markers.Window, wires: Wires) -> Relation:
         """How the current of a capture and its gate belong together."""

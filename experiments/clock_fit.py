@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.statistics import deviation, median
+
 Floats = NDArray[np.float64]
 
 JITTER_S = 2e-3
@@ -84,29 +86,30 @@ def fit(edges_s: Floats, log_s: Floats, dt_s: float) -> ClockFit | None:
     if n < LEAST or n != len(log_s):
         return None
     x, y = log_s - log_s[0], edges_s - edges_s[0]
-    batch_s = float(np.median(np.diff(x)))
+    batch_s = median(x[1:] - x[:-1])
     if batch_s < dt_s:
         return None
     tolerance_s = 3 * dt_s + max(SHIFT_SHARE * batch_s, JITTER_S)
     left = y - x
-    left -= np.median(left)
+    left -= median(left)
     near = np.abs(left) <= tolerance_s
     slope, u_rate = 1.0, 0.0
-    if near.sum() >= LEAST:
-        about = x[near] - x[near].mean()
+    if int(np.count_nonzero(near)) >= LEAST:
+        about = x[near]
+        about -= about.mean()
         spread = float(about @ about)
         slope = float(about @ y[near]) / spread
         left = y - slope * x
-        left -= np.median(left[near])
-        u_rate = max(float(np.std(left[near])), dt_s / math.sqrt(12)) / math.sqrt(spread)
-    side = np.sign(left) * (np.abs(left) > tolerance_s)
-    scatter_s = 1.4826 * float(np.median(np.abs(left)))
+        left -= median(left[near])
+        u_rate = max(deviation(left[near]), dt_s / math.sqrt(12)) / math.sqrt(spread)
+    off = np.abs(left)
+    side = np.sign(left) * (off > tolerance_s)
     return ClockFit(
         n,
         slope - 1.0,
         u_rate,
-        scatter_s,
-        float(np.abs(left).max()),
+        1.4826 * median(off),
+        float(off.max()),
         tolerance_s,
         int(np.count_nonzero(side)),
         _longest(side),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import complain, leave, run, say
+from experiments.command import complain, leave, run, tell
 
 if TYPE_CHECKING:
     from experiments.comparison.context import Difference
@@ -52,10 +52,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from experiments.comparison import context, sides, verdicts
+    from experiments.progress import at_work
     from instruments.errors import ConfigError
 
     margin = margin_of(args.margin)
-    a, b = sides.load(args.a), sides.load(args.b)
+    with at_work() as show:
+        show(f"reducing A, {args.a}")
+        a = sides.load(args.a)
+        show(f"reducing B, {args.b}")
+        b = sides.load(args.b)
     if a.path.resolve() == b.path.resolve():
         raise ConfigError(f"A and B are both {a.path}: there is nothing to compare")
     found = context.differences(a.facts, b.facts) + context.apart(a.began_utc_s, b.began_utc_s)
@@ -71,12 +76,14 @@ def _compare(args: argparse.Namespace) -> int:
     if not any(key in b.rows for key in a.rows):
         raise ConfigError(f"no network and batch has a result in both: A has {_keys(a)}; B has {_keys(b)}")
     shared = context.shared(a.facts, b.facts, simulated=a.simulated or b.simulated)
-    rows = verdicts.compare(a, b, shared, margin)
+    with at_work() as show:
+        show("comparing the rows of both")
+        rows = verdicts.compare(a, b, shared, margin)
     notes = notes_of(a, b, rows, found)
     if args.json:
-        say(json.dumps(_tree(a, b, rows, found, vars(shared), margin, notes), indent=1))
+        tell(json.dumps(_tree(a, b, rows, found, vars(shared), margin, notes), indent=1))
     else:
-        say(_text(a, b, rows, found, margin, notes))
+        tell(_text(a, b, rows, found, margin, notes))
     return 0
 
 
@@ -111,7 +118,8 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
     if together is not None:
         notes.append(
             f"repeats of all rows scatter alike, by {together.relative * 100:.2g} % ({together.dof:g} degrees of "
-            "freedom): taken for each row"
+            "freedom): taken for each row, so that ± of A and B are not those of results.csv, where each row stands "
+            "for itself"
         )
     if single := sum(min(row.repeats) < 2 for row in rows):
         notes.append(f"{single} rows have one repeat only: nothing is known of their scatter, so nothing is concluded")
@@ -153,6 +161,7 @@ def _text(
     a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference], margin: float, notes: Sequence[str]
 ) -> str:
     from experiments.report import plain_table
+    from instruments.plain_text import one_line
 
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("equivalent", "different")}
     counts["inconclusive"] = len(rows) - sum(counts.values())
@@ -167,7 +176,7 @@ def _text(
             f"corrected for {len(rows)} rows (Holm); Welch's is of the repeats alone.",
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
             *(["", "A AND B WERE NOT MADE IN THE SAME CONTEXT."] if any(d.decisive for d in found) else []),
-            *(f"note: {note}" for note in notes),
+            *(f"note: {one_line(note)}" for note in notes),
         ]
     )
 

@@ -68,7 +68,8 @@ class CellValues:
     `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` of the idle board, straight between
     before and after it where both were seen, with `idle_change` between them; `error_a` and `error_v`
     limit what rounding to codes leaves in a mean, `edge_s` how far off the loop's ends may be (None: half a sample).
-    Of a run that no single record holds: `pieces` are the stretches that were recorded, `captured_s` long together,
+    Of a run that no single record holds: `run_images` are all that it worked through where `images` are those of the
+    batches that were recorded; `pieces` are the stretches that were recorded, `captured_s` long together,
     `clock_limit_s` limits the error of a `duration_s` by the device's clock, `unseen` is what its quantities may be
     off since not all of it was recorded. `idle_limit_w` limits what the idle power did meanwhile, where no
     `idle_change` tells.
@@ -94,6 +95,12 @@ class CellValues:
     unseen: Mapping[str, tuple[Unseen, ...]] = field(default_factory=dict)
     idle_limit_w: float = 0.0
     idle_change: Change | None = None
+    run_images: int | None = None
+
+    @property
+    def run_j(self) -> float:
+        """Energy of the whole run, J."""
+        return self.power_w * self.time_s * (self.run_images or self.images)
 
     @property
     def time_s(self) -> float:

@@ -262,8 +262,10 @@ def run_of(
     marker_batches_s = np.diff(edges) * window.dt_s
     if not marker_batches_s.size or marker_batches_s.mean() < TRUSTED_SAMPLES * window.dt_s:
         marker_batches_s = np.empty(0)
-    ends_s = np.array(loop.batch_ends, dtype=np.float64) * window.dt_s
-    fitted = clock_fit.fit(ends_s, np.asarray(ends_ns * 1e-9), window.dt_s) if measured.whole_s is None else None
+    fitted = measured.clock
+    if fitted is None and measured.whole_s is None:
+        ends_s = np.array(loop.batch_ends, dtype=np.float64) * window.dt_s
+        fitted = clock_fit.fit(ends_s, np.asarray(ends_ns * 1e-9), window.dt_s)
     gate = done.get("gate_ns")
     whole_s = device_s
     if isinstance(gate, Sequence) and len(gate) == 4 and all(number({"t": t}, "t") is not None for t in gate):

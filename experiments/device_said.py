@@ -51,7 +51,6 @@ class DeviceSaid:
     """Keeps of a sweep what later runs are compared with."""
 
     def __init__(self) -> None:
-        self._baseline = flags.Baseline()
         self._known: Dut | None = None
         self._oom_kills: float | None = None
 
@@ -64,8 +63,7 @@ class DeviceSaid:
     def flags_of(self, ready: Ready, done: Done) -> str:
         """Flags of a run that has ended, with blanks between."""
         self._kills(done.facts.get("condition_after"))
-        self._baseline.take(done.facts)
-        return " ".join(flags.of_run(ready.facts, done.facts, self._baseline))
+        return " ".join(flags.of_run(ready.facts, done.facts))
 
     def judged(self, rejected: Rejected, start: Callable[[], Dut]) -> Rejected:
         """Say what became of a cell: whether the device refused it, or had no memory for it.

@@ -89,5 +89,5 @@ def _half_change_w(runs: list[tuple[float, CellValues]]) -> float:
 def _row(key: tuple[str, int], cells: list[CellValues], first: int | None) -> RowResult:
     budgets = {q: budget(q, cells, first) for q in QUANTITIES}
     truth = float(np.mean([c.true_j / c.images for c in cells]))
-    run_j = float(np.mean([c.power_w * c.time_s * c.images for c in cells]))
+    run_j = float(np.mean([c.run_j for c in cells]))
     return RowResult(key[0], key[1], len(cells), **budgets, true_energy_per_image_j=truth, energy_per_run_j=run_j)

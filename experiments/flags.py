@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from calibration.statistics import lower_quartile
+
 Facts = Mapping[str, Any]
 
 NO_CODE = "rejected"
@@ -23,12 +25,14 @@ FLAGS: Mapping[str, str] = {
     "throttled": "the device held its clocks back",
     "hot": "the device was about to hold its clocks back for heat",
     "freq-changed": "the processors' clock was not the same after the run",
-    "slow-reference": "the reference work took longer than at the start of the sweep",
+    "slow-reference": "the reference work took longer than it usually did in the sweep",
     "spread": "the repeats of time per image scatter",
     "clock-mismatch": "the device's clock and the marker lines disagree on how long the run was",
     "lines-unchecked": "the current moves too little to tell whether it follows the marker lines",
+    "lines-late": "the current rises before the gate: the marker lines lag behind the work",
     "baseline-not-idle": "the board took more or less around its runs than at rest",
     "gain-drifted": "the supply's read-back meanwhile contradicts the gain of the current",
+    "calibration-disagrees": "a calibration record and the run's own comparison contradict each other",
     "long-record": "a batch is longer than the usual record, and a longer one was taken",
     "consecutive-records": "a batch is longer than the record, and consecutive ones were put together",
     "steady-power": "a batch is longer than the record, and its steady power was taken for the rest of it",
@@ -81,7 +85,22 @@ CLOCK_SHARE = 0.05
 """Relative change of the processors' mean clock."""
 
 SLOW_SHARE = 0.15
-"""How much longer the reference work may take than at the start of the sweep."""
+"""How much longer the reference work may take than it usually does."""
+
+SPREADS = 3.0
+"""Scatters from run to run that it may take longer where that is more."""
+
+MOST_SHARE = 0.9
+"""And how much longer it may never take: with one more program on a processor it doubles."""
+
+FIRST_RUNS = 3
+"""Runs at the start of a sweep whose median tells how quick the device is."""
+
+LEAST_STEPS = 5
+"""Steps from run to run below which their scatter is not known."""
+
+SLOW = "slow-reference"
+"""Its flag, which only the whole of a sweep can give."""
 
 SPREAD_SHARE = 0.05
 """Relative standard deviation of the repeats of time per image."""
@@ -136,26 +155,30 @@ def reference_s(done: Facts) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-class Baseline:
-    """The reference work at the start of a sweep: the quickest round of the run in which each work was first done."""
+def slow_references(told: Sequence[Facts]) -> list[bool]:
+    """Judge the reference work of all runs of a sweep, in their order: which were slow before or after their run.
 
-    def __init__(self) -> None:
-        self.times_s: dict[str, float] = {}
-
-    def take(self, done: Facts) -> None:
-        """Note each work that has not been seen before."""
-        for work, sides in reference_s(done).items():
-            self.times_s.setdefault(work, min(min(times) for times in sides.values()))
-
-    def slowness(self, done: Facts) -> float | None:
-        """How many times as long as at the start the median round took, at worst; None where it is not known."""
-        ratios = [
-            float(np.median(times)) / self.times_s[work]
-            for work, sides in reference_s(done).items()
-            for times in sides.values()
-            if self.times_s.get(work, 0.0) > 0
-        ]
-        return max(ratios, default=None)
+    Of each side counts the lower quartile of its rounds: a moment's disturbance slows some of them, other work and held
+    clocks slow all. It is held against the same side of the others, since a bench that shares its board's processors is
+    at work itself after every run: against the median of the first runs, or the lower quartile of all where that is
+    quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to run where that is more.
+    """
+    slow = [False] * len(told)
+    sides: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for index, done in enumerate(told):
+        for work, times_s in reference_s(done).items():
+            for side, rounds_s in times_s.items():
+                sides.setdefault((work, side), []).append((index, lower_quartile(rounds_s)))
+    for found in sides.values():
+        times = np.array([seconds for _, seconds in found])
+        usual_s = min(float(np.median(times[:FIRST_RUNS])), float(np.percentile(times, 25)))
+        steps = np.abs(np.diff(times))
+        # Half of all steps from one run to the next are within 0.95 standard deviations of one run.
+        scatter = float(np.median(steps)) / 0.95 / usual_s if len(steps) >= LEAST_STEPS and usual_s > 0 else 0.0
+        limit_s = usual_s * (1 + min(max(SLOW_SHARE, SPREADS * scatter), MOST_SHARE))
+        for index, seconds in found:
+            slow[index] |= seconds > limit_s
+    return slow
 
 
 def shares(done: Facts) -> dict[str, float]:
@@ -186,11 +209,10 @@ def shares(done: Facts) -> dict[str, float]:
     return found
 
 
-def of_run(ready: Facts, done: Facts, baseline: Baseline) -> tuple[str, ...]:
+def of_run(ready: Facts, done: Facts) -> tuple[str, ...]:
     """Say which codes a run gets for what the device told of it."""
     share = shares(done)
     crowded = share.get("others", 0.0) >= OTHERS_SHARE and share.get("idle", 1.0) <= IDLE_SHARE
-    slowness = baseline.slowness(done)
     signs = {
         "warmup-unsettled": ready.get("settled") is False,
         "busy-host": share.get("waited", 0.0) >= WAITED_SHARE or crowded,
@@ -198,7 +220,6 @@ def of_run(ready: Facts, done: Facts, baseline: Baseline) -> tuple[str, ...]:
         "throttled": _throttled(done),
         "hot": _hot(done),
         "freq-changed": _clock_changed(done),
-        "slow-reference": slowness is not None and slowness >= 1.0 + SLOW_SHARE,
     }
     return in_order(code for code, given in signs.items() if given)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.statistics import median
 from instruments import markers
 
 Floats = NDArray[np.float64]
@@ -84,7 +85,7 @@ def two_levels(blocks: Floats) -> tuple[float, float, float]:
     upper = (ranked.sum() - below) / (len(ranked) - n)
     split = int(np.argmax(n * (len(ranked) - n) * (upper - below / n) ** 2)) + 1
     low, high = _middle(ranked[:split]), _middle(ranked[split:])
-    scatter = 1.4826 * float(np.median(np.abs(ranked[:split] - low)))
+    scatter = 1.4826 * median(np.abs(ranked[:split] - low))
     return low, high, scatter
 
 

@@ -23,9 +23,10 @@ from experiments.components import CellValues
 from experiments.measure import Measured
 from experiments.moments import joined, moments
 from experiments.part_log import LogFit
-from experiments.parts import LONG, STEADY, Part, measure_part
+from experiments.parts import CONSECUTIVE, LONG, STEADY, Part, measure_part
 from experiments.plausible import check_sign
 from experiments.run_values import steady_from, values_of
+from experiments.shape import Captured, RunLook, look_of
 from instruments import markers
 
 CLOCK_RATE_LIMIT = 500e-6
@@ -51,6 +52,8 @@ class MeasuredRun(Measured):
     fits: tuple[LogFit | None, ...] = ()
     logged_s: float = math.nan
     idle_records: tuple[Measured, ...] = ()
+    look: RunLook | None = None
+    """What was seen of the shape of its power, where that was asked for."""
 
     @property
     def whole_s(self) -> float | None:
@@ -108,8 +111,8 @@ class MeasuredRun(Measured):
 class RunCollector:
     """Takes the captures of one run, one after another, and keeps their sums. Live sweeps and replays use the same."""
 
-    def __init__(self, checks: Checks, wires: Wires, delay: Delay | None = None) -> None:
-        self._checks, self._wires, self._delay = checks, wires, delay
+    def __init__(self, checks: Checks, wires: Wires, delay: Delay | None = None, *, shape: bool = False) -> None:
+        self._checks, self._wires, self._delay, self._shape = checks, wires, delay, shape
         self.parts: list[Part] = []
         self.after: Part | None = None
         self.problems: dict[int, ReductionError] = {}
@@ -122,7 +125,7 @@ class RunCollector:
             if data.kind == "idle":
                 self.after = _idle_part(data, self._wires)
                 return
-            part = measure_part(data, self._wires, self._delay)
+            part = measure_part(data, self._wires, self._delay, shape=self._shape)
             if part.window is not None:
                 check_sign(self._checks.lab, part.window)
             self.parts.append(part)
@@ -137,7 +140,7 @@ class RunCollector:
         """
         usable: list[tuple[Part, LogFit | None]] = []
         logged = len(log_s) > 1
-        for part in self.parts:
+        for part in sorted(self.parts, key=lambda one: one.data.part):  # whatever the order in which they came
             try:
                 usable.append((part, part_log.fit(part, log_s, self._begun_s(part)) if logged else None))
             except ReductionError as error:
@@ -148,13 +151,41 @@ class RunCollector:
                 f"extra batch edges: all records together show {seen} batches, the device logged {len(log_s) - 1}",
                 "markers-extra",
             )
-        unused = tuple(str(p) for p in self.problems.values())
+        unused = tuple(str(self.problems[index]) for index in sorted(self.problems))
         run = put_together([part for part, _ in usable], self.after, self._wires, unused)
-        fits = tuple(fit for part, fit in usable if part.window is not None)
-        run = replace(run, fits=fits, logged_s=float(log_s[-1] - log_s[0]) if logged else math.nan)
+        held = [(part, fit) for part, fit in usable if part.window is not None]
+        run = replace(
+            run,
+            parts=tuple(_kept(part) for part in run.parts),
+            before=None if run.before is None else _kept(run.before),
+            fits=tuple(fit for _, fit in held),
+            logged_s=float(log_s[-1] - log_s[0]) if logged else math.nan,
+            look=look_of(
+                [one for part, fit in held if (one := self._captured(part, fit, log_s)) is not None],
+                log_s,
+                whole=run.data.method != CONSECUTIVE,
+            ),
+        )
         if not math.isfinite(run.run_s):
             raise ReductionError("the device's clock does not tell how long the run lasted, and no single record does")
         return run
+
+    def _captured(self, part: Part, fit: LogFit | None, log_s: Floats) -> Captured | None:
+        """What the shape of the run needs of one part; its place in the log tells when it began, or the host's polls.
+
+        None where it was not looked at.
+        """
+        m = part.window
+        if part.look is None or m is None:
+            return None
+        if part.rise:
+            begun_s = -float(part.marks[0])
+        elif fit is not None:
+            begun_s = float(log_s[fit.place] - part.marks[0])
+        else:
+            begun_s = self._begun_s(part)
+        data = part.data
+        return Captured(part.look, data.part, data.at_s, begun_s, part.seconds, m.mean_i, m.mean_v, m.mean_vi)
 
     def _begun_s(self, part: Part) -> float:
         """How long after the gate's rise a capture began, by the host's polls, s; NaN where these do not tell.
@@ -167,6 +198,11 @@ class RunCollector:
             return math.nan
         rest_s = first.start_s + first.seconds - float(first.marks[0])
         return rest_s + second.data.gap_before_s + part.data.at_s - second.data.at_s
+
+
+def _kept(part: Part) -> Part:
+    """What of a part its run still needs, so that a file with many runs fits into memory."""
+    return replace(part, marks=np.empty(0), look=None)
 
 
 def _idle_part(data: CaptureData, wires: Wires) -> Part:

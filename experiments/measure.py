@@ -6,11 +6,12 @@ The sums are kept until the calibration of the whole run is known: the zero is t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from calibration.model import Calibration, Delay
 from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record
-from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
+from experiments.capture_data import CaptureData, ReductionError, Wires, changed, facts_of
+from experiments.clock_fit import ClockFit
 from experiments.components import CellValues, Change, rounding_limit
 from experiments.moments import Moments, corrected_power_w, joined, moments
 from instruments import markers
@@ -58,6 +59,8 @@ class Measured:
     """The stretch of the work under the marker delay for which it was summed, and what is left of that; see
     `without_codes`."""
     idle_after: IdleAfter | None = None
+    clock: ClockFit | None = None
+    """How the batch edges follow the device's log, where that was looked at (`checked.Checks`)."""
 
     @property
     def whole_s(self) -> float | None:
@@ -82,7 +85,7 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
     dt_s = current.preamble.x_increment_s
     if data.kind in ("zero", "idle"):
         n = len(current.codes)
-        moments(current, voltage, 0, n)
+        moments(current, voltage, 0, n, rounded=False)
         return Measured(data, *_means(current, voltage, 0, n), None, None)
     window, quiet = _window(data, wires)
     require_trigger(data, window.start, dt_s)
@@ -98,7 +101,7 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
         None,
         None,
         moments(current, voltage, window.start, window.stop),
-        moments(current, voltage, 0, quiet - guard),
+        moments(current, voltage, 0, quiet - guard, rounded=False),
         window,
         wires,
         idle_after=_idle_after(data, current, voltage, window.stop, quiet - guard),
@@ -117,7 +120,8 @@ def _idle_after(data: CaptureData, current: Record, voltage: Record, fall: int, 
     if stop - start < max(MIN_IDLE_SAMPLES, AFTER_SHARE * before):
         return None
     middle = (start + stop) // 2
-    return IdleAfter(start, (moments(current, voltage, start, middle), moments(current, voltage, middle, stop)))
+    first, second = (moments(current, voltage, a, b, rounded=False) for a, b in ((start, middle), (middle, stop)))
+    return IdleAfter(start, (first, second))
 
 
 def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
@@ -126,7 +130,7 @@ def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
     `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
     """
     moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
-    return replace(measured, data=facts_of(measured.data), undelayed=moved)
+    return changed(measured, data=facts_of(measured.data), undelayed=moved)
 
 
 def require_trigger(data: CaptureData, start: int, dt_s: float) -> None:
@@ -153,7 +157,10 @@ def require_idle(quiet: int, guard: int, dt_s: float) -> None:
 
 def frame_of(data: CaptureData, wires: Wires) -> markers.StartFrame | None:
     """Read the start frame where one was sent; raises ReductionError when it is that of another run."""
-    bits = data.capture.records[wires.markers].codes
+    return _frame_of(data, wires, markers.changes(data.capture.records[wires.markers].codes))
+
+
+def _frame_of(data: CaptureData, wires: Wires, bits: markers.Changes) -> markers.StartFrame | None:
     frame = markers.start_frame(bits, wires.gate_bit, wires.batch_bit) if data.start_frame is not None else None
     if frame is not None and frame.number is not None and frame.number != data.start_frame:
         raise ReductionError(
@@ -176,8 +183,8 @@ def require_frame(data: CaptureData, frame: markers.StartFrame | None) -> None:
 
 def _window(data: CaptureData, wires: Wires) -> tuple[markers.Window, int]:
     """Find the measured loop, and the sample up to which the device was idle; check whose record it is."""
-    bits = data.capture.records[wires.markers].codes
-    frame = frame_of(data, wires)
+    bits = markers.changes(data.capture.records[wires.markers].codes)
+    frame = _frame_of(data, wires, bits)
     decoded = markers.decode(bits, wires.gate_bit, wires.batch_bit, framed=frame is not None)
     if decoded.window is None:
         raise ReductionError("; ".join(decoded.problems), decoded.problems[0].code)

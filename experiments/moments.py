@@ -29,8 +29,8 @@ class Scale:
 class Moments:
     """Exact sums over the codes of one stretch of a capture: n, sum i, sum v, sum v i; distances of codes.
 
-    `ripple_i`, `ripple_v` say how much codes scatter from sample to sample (standard deviation, codes); `highest_i`
-    is the current's highest code.
+    `ripple_i`, `ripple_v` say how much codes scatter from sample to sample (standard deviation, codes), 0 with the
+    distances where that was not looked at; `highest_i` is the current's highest code.
     """
 
     n: int
@@ -70,11 +70,14 @@ class Moments:
         return a * c * vi + a * d * i + b * c * v + b * d
 
 
-def moments(current: Record, voltage: Record, start: int, stop: int, block: int = LARGEST_BLOCK) -> Moments:
+def moments(
+    current: Record, voltage: Record, start: int, stop: int, block: int = LARGEST_BLOCK, *, rounded: bool = True
+) -> Moments:
     """Sum the codes of samples [start, stop) exactly, in pieces of at most `block` samples.
 
-    The sums are whole numbers, so that they are the same for any block. Raises ReductionError on holes or clipped
-    codes, and ValueError for a block outside 1 .. 131 072.
+    With `rounded` it is also looked at how well noise spreads the codes (`Moments.step_i` and so on). The sums are
+    whole numbers, so that they are the same for any block. Raises ReductionError on holes or clipped codes, and
+    ValueError for a block outside 1 .. 131 072.
     """
     if stop <= start:
         raise ReductionError("the window holds no samples")
@@ -103,10 +106,7 @@ def moments(current: Record, voltage: Record, start: int, stop: int, block: int 
         current.preamble.x_increment_s,
         scale(current),
         scale(voltage),
-        _step(i),
-        _step(v),
-        _ripple(i),
-        _ripple(v),
+        *((_step(i), _step(v), _ripple(i), _ripple(v)) if rounded else (0, 0, 0.0, 0.0)),
         sums.highest_i,
     )
 
@@ -148,7 +148,8 @@ def _ripple(codes: Codes) -> float:
     start = codes[:SAMPLED]
     if len(start) < 2:
         return 0.0
-    differences = np.subtract(start[1:], start[:-1], dtype=np.float64)  # exact, and so is the sum of their squares
+    exact = start.astype(np.float64)
+    differences = exact[1:] - exact[:-1]  # whole numbers, and so is the sum of their squares
     return math.sqrt(int(np.dot(differences, differences)) / len(differences) / 2)
 
 

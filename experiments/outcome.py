@@ -21,6 +21,7 @@ from experiments.gain_check import CellGain
 from experiments.measure import Measured
 from experiments.plan import Plan
 from instruments.lab import Lab
+from instruments.plain_text import table_cell
 
 COLUMNS = (
     "network",
@@ -146,5 +147,5 @@ def results_csv(outcome: Outcome, *, replayed: bool = False) -> str:
             ]
             if simulated:
                 cells.append(device.text(row.true_energy_per_image_j))
-        writer.writerow(cells)
+        writer.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue()

@@ -35,7 +35,8 @@ class LogFit:
 
     Between the first and the last end of a batch that fit, `scope_s` passed by the oscilloscope and `logged_s` by the
     device. `left_s2` is the sum of squares of what the edges are off from their straight line, `dof` their number less
-    two. `begins` and `ends` say at which phase of a batch, 0 to 1, the record cuts it; NaN where it does not.
+    two. `cuts` say at which phase of a batch, 0 to 1, each piece of the capture begins and the last one ends, and how
+    long that batch is, s: (pieces + 1, 2).
     """
 
     place: int
@@ -43,8 +44,7 @@ class LogFit:
     logged_s: float
     left_s2: float
     dof: int
-    begins: float
-    ends: float
+    cuts: Floats
 
 
 def fit(part: Part, log_s: Floats, begun_s: float = math.nan) -> LogFit | None:
@@ -73,7 +73,7 @@ def fit(part: Part, log_s: Floats, begun_s: float = math.nan) -> LogFit | None:
     _require(marks, logged, dt_s)
     ends = slice(1, None) if part.rise else slice(None)  # the gate's own edge may take another time than a toggle
     scope_s, logged_s, left_s2, dof = _intervals(marks[ends], logged[ends], _tolerance_s(logged, dt_s))
-    return LogFit(place, scope_s, logged_s, left_s2, dof, *_cuts(part, log_s, place))
+    return LogFit(place, scope_s, logged_s, left_s2, dof, _cuts(part, log_s, logged))
 
 
 def _tolerance_s(logged: Floats, dt_s: float) -> float:
@@ -147,12 +147,9 @@ def _intervals(marks: Floats, logged: Floats, tolerance_s: float) -> tuple[float
     return float(y[-1] - y[0]), float(x[-1] - x[0]), float(left @ left), len(x) - 2
 
 
-def _cuts(part: Part, log_s: Floats, place: int) -> tuple[float, float]:
-    """The phases at which the record's begin and end cut a batch."""
-    begins = ends = math.nan
-    if not part.rise and place > 0:
-        begins = 1 - part.marks[0] / (log_s[place] - log_s[place - 1])
-    last = place + len(part.marks) - 1
-    if not part.fall and last + 1 < len(log_s):
-        ends = (part.start_s + part.seconds - part.marks[-1]) / (log_s[last + 1] - log_s[last])
-    return float(begins), float(ends)
+def _cuts(part: Part, log_s: Floats, logged: Floats) -> Floats:
+    """See `LogFit`."""
+    at_s = part.start_s + np.cumsum([0.0, *(m.duration_s for m in part.pieces)]) + np.median(logged - part.marks)
+    batch = np.clip(np.searchsorted(log_s, at_s, side="right") - 1, 0, len(log_s) - 2)
+    lengths_s = log_s[batch + 1] - log_s[batch]
+    return np.column_stack((np.clip((at_s - log_s[batch]) / lengths_s, 0.0, 1.0), lengths_s))

@@ -1,7 +1,7 @@
 """One capture of a run that no single record holds: what of it counts. Pure.
 
 All of the record counts in which the gate is high, so that no kind of batch is left out more often than another; the
-whole batches inside, from the gate's rise or the first end of a batch to the last one, are summed apart.
+whole batches inside tell how power goes within one, and so what those that the record cuts make of its mean.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from calibration.model import Delay
 from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
 from experiments.measure import frame_of, idle_guard, require_frame, require_idle, require_trigger
 from experiments.moments import Moments, joined, moments
+from experiments.shape import PartLook, folding, look_at
+from experiments.shape.pieces import Sums
 from instruments import markers
 from instruments.waveform import Record
 
@@ -27,8 +29,13 @@ FLAGS = {LONG: "", CONSECUTIVE: "consecutive-records", STEADY: "steady-power"}
 LONG_RECORD = "long-record"
 """Flags of the choices that are made where a batch is longer than the record; docs/flags.md."""
 
+PHASES = 16
+"""Into how many stretches of equal length each whole batch is cut."""
+
 PIECES = {LONG: 8, CONSECUTIVE: 8, STEADY: 16}
 """Into how many pieces of equal length the stretch of a capture is cut to see how steady the power is."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,21 +43,24 @@ class Part:
     """One capture of a run, reduced to sums. `data` holds no codes.
 
     `pieces` are the stretches of equal length whose sums make `window`, which is None where nothing of the capture
-    counts. `whole` are the sums over the whole `batches` inside, None without one. `marks` are the gate's rise, if it
-    is seen, and the ends of batches, in s from the first sample; `rise` says that they begin with the rise and `fall`
-    that the gate's fall is seen. `idle` is the stretch before the rise.
+    counts. There are `batches` whole ones inside; `mean_batch` are the means of i v, i and v by phase over those but
+    the first of a run, (3, PHASES), None where there is none or they have too few samples. `marks` are the gate's rise,
+    if it is seen, and the ends of batches, in s from the first sample; `rise` says that they begin with the rise and
+    `fall` that the gate's fall is seen. `idle` is the stretch before the rise, `look` what was seen of the shape of its
+    power, where that was asked for.
     """
 
     data: CaptureData
     window: Moments | None
     pieces: tuple[Moments, ...]
-    whole: Moments | None
+    mean_batch: Floats | None
     batches: int
-    marks: NDArray[np.float64]
+    marks: Floats
     start_s: float
     rise: bool
     fall: bool
     idle: Moments | None
+    look: PartLook | None = None
 
     @property
     def seconds(self) -> float:
@@ -68,8 +78,8 @@ class _Seen:
     working: bool
 
 
-def measure_part(data: CaptureData, wires: Wires, delay: Delay | None = None) -> Part:
-    """Reduce one capture of a run. Raises ReductionError with the reason when it cannot be used.
+def measure_part(data: CaptureData, wires: Wires, delay: Delay | None = None, *, shape: bool = False) -> Part:
+    """Reduce one capture of a run, and look at its `shape` too. Raises ReductionError where it cannot be used.
 
     One made after the run is usable, and holds nothing.
     """
@@ -84,29 +94,31 @@ def measure_part(data: CaptureData, wires: Wires, delay: Delay | None = None) ->
         guard = idle_guard(quiet, dt_s)
         require_idle(quiet, guard, dt_s)
         idle = moments(current, voltage, 0, quiet - guard)
-    n, shift = len(current.codes), _shift(delay, dt_s)
-    start, stop = _stretch(seen, n, shift)
+    n = len(current.codes)
+    start, stop = _stretch(seen, n, _shift(delay, dt_s))
     pieces: list[Moments] = []
-    whole, batches = None, 0
+    mean_batch, batches, look = None, 0, None
     if stop > start >= 0:
         if stop > n:
             raise ReductionError("the work, by its marks and their delay, lies outside the record")
         pieces = in_pieces(current, voltage, start, stop, PIECES[data.method])
-        first, last, batches = _whole(seen, shift)
-        if batches and last > max(first, 0):
-            whole = moments(current, voltage, max(first, 0), last)
+        batches = max(0, len(seen.ends) - (seen.rise is None))
+        mean_batch = _mean_batch(current, voltage, seen.ends)
+        if shape and stop - start > 1:
+            look = look_at(current, voltage, (start, stop), seen.rise, seen.fall, seen.ends)
     marks = np.concatenate(([] if seen.rise is None else [seen.rise], seen.ends)).astype(np.float64) * dt_s
     return Part(
         facts_of(data),
         joined(pieces) if pieces else None,
         tuple(pieces),
-        whole,
-        batches if whole is not None else 0,
+        mean_batch,
+        batches,
         marks,
         start * dt_s,
         seen.rise is not None,
         seen.fall is not None,
         idle,
+        look,
     )
 
 
@@ -145,29 +157,26 @@ def _seen(data: CaptureData, wires: Wires) -> tuple[_Seen, int]:
     return _Seen(rise, fall, ends[before:], working), quiet
 
 
-def _shift(delay: Delay | None, dt_s: float) -> tuple[int, int, int]:
-    """By how many samples the gate's rise, its fall and a toggle come after what they mark."""
-    rise_s, fall_s = (0.0, 0.0) if delay is None else (delay.rise_s, delay.fall_s)
-    return round(rise_s / dt_s), round(fall_s / dt_s), round((rise_s + fall_s) / 2 / dt_s)
+def _shift(delay: Delay | None, dt_s: float) -> tuple[int, int]:
+    """By how many samples the gate's rise and its fall come after what they mark."""
+    return (0, 0) if delay is None else (round(delay.rise_s / dt_s), round(delay.fall_s / dt_s))
 
 
-def _stretch(seen: _Seen, n: int, shift: tuple[int, int, int]) -> tuple[int, int]:
+def _stretch(seen: _Seen, n: int, shift: tuple[int, int]) -> tuple[int, int]:
     """The samples [start, stop) in which the device was at work."""
     if not seen.working:
         return 0, 0
-    rise, fall, _ = shift
+    rise, fall = shift
     return 0 if seen.rise is None else seen.rise - rise, n if seen.fall is None else seen.fall - fall
 
 
-def _whole(seen: _Seen, shift: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The samples [start, stop) of the whole batches of a capture, and their number."""
-    rise, _, toggle = shift
-    if not len(seen.ends):
-        return 0, 0, 0
-    last = int(seen.ends[-1]) - toggle
-    if seen.rise is not None:
-        return seen.rise - rise, last, len(seen.ends)
-    return int(seen.ends[0]) - toggle, last, len(seen.ends) - 1
+def _mean_batch(current: Record, voltage: Record, ends: NDArray[np.int64]) -> Floats | None:
+    """See `Part`; batches of any length are cut into stretches of equal ones."""
+    if len(ends) < 2 or int(np.diff(ends).min()) < PHASES:
+        return None
+    cuts = folding.cut(ends, PHASES)
+    sums = Sums(current, voltage, cuts.flat).between(cuts.flat)
+    return np.array([(x.reshape(cuts.counts.shape) / cuts.counts).mean(axis=0) for x in sums])
 
 
 def in_pieces(current: Record, voltage: Record, start: int, stop: int, count: int) -> list[Moments]:

@@ -22,7 +22,20 @@ from instruments.waveform import Capture, Record
 BENCH_FAULTS = ("flat-line", "wrong-attenuation", "reversed-probe", "swapped-channels")
 """Codes that say that the bench is not wired as lab.yaml has it; another try will say the same."""
 
-WIRING_FAULTS = (*BENCH_FAULTS, "lines-unrelated")
+LINE_FAULTS = (
+    "markers-cut",
+    "markers-glitch",
+    "markers-bounce",
+    "markers-missing",
+    "markers-extra",
+    "wrong-run",
+    "lines-unrelated",
+)
+"""Codes that say that a marker line does not do what the device did; where it was an accident, another try is good.
+
+Not `markers-frame` and `markers-shifted`, which a device that is kept from its work makes too."""
+
+WIRING_FAULTS = (*BENCH_FAULTS, *LINE_FAULTS)
 """Codes with which a sweep ends before its first cell: nothing can be measured until the bench is mended."""
 
 MOSTLY = 0.3
@@ -41,6 +54,25 @@ FAR = 2.0
 """A gain further from 1 than this factor belongs to another switch, whatever its value."""
 
 
+def line_advice(lab: Lab, code: str) -> str:
+    """Which wire a code of `LINE_FAULTS` speaks of, and what to look for; empty for other codes."""
+    w = lab.wiring
+    gate, batch = (
+        f"the gate line (wiring.gate, D{w.gate.digital})",
+        f"the batch line (wiring.batch, D{w.batch.digital})",
+    )
+    contact = f"look for a loose contact, a missing ground or crosstalk, and at wiring.marker_threshold_v, on {gate}"
+    return {
+        "markers-cut": f"{gate} is inverted, or something else holds it high",
+        "markers-glitch": f"{contact} and {batch}",
+        "markers-bounce": f"{contact} and {batch}",
+        "markers-missing": f"{gate} or {batch} is dead, on another input, or another board's",
+        "markers-extra": f"{batch} bounces, comes late, or is another board's",
+        "wrong-run": f"{gate} and {batch} are those of another board",
+        "lines-unrelated": f"the lines are {gate} and {batch}",
+    }.get(code, "")
+
+
 def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *, regulated: bool = False) -> None:
     """Refuse records that show a mistake of the bench; `lab` is None where another bench recorded them.
 
@@ -51,8 +83,8 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
     current, voltage = capture.records[wires.current], capture.records[wires.voltage]
     for name, record in (("current", current), ("voltage", voltage)):
         p = record.preamble
-        bad = [f.name for f in fields(p) if not math.isfinite(getattr(p, f.name))]
-        if bad:
+        if not all(map(math.isfinite, vars(p).values())):
+            bad = [f.name for f in fields(p) if not math.isfinite(getattr(p, f.name))]
             raise ReductionError(f"the {name}'s scale is not a number ({', '.join(bad)})", "not-a-number")
     if lab is not None and kind in ("zero", "idle"):
         _check_rest(lab, kind, voltage, capture.records[wires.markers], wires.gate_bit)
@@ -62,7 +94,7 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
         if regulated and (fault := voltage_fault(lab, current, voltage)):
             raise fault
         _check_current(lab, current)
-    if kind in ("gain", "cell") and len(current) and int(current.codes.min()) == int(current.codes.max()):
+    if kind in ("gain", "cell") and len(current) and current.span[0] == current.span[1]:
         raise ReductionError(
             f"the current is a flat line at {_mean(current):.4g} A, without any noise: is the clamp switched on, its "
             "battery good, and its cable on the channel of wiring.current?",
@@ -81,7 +113,8 @@ def _check_rest(lab: Lab, kind: str, voltage: Record, lines: Record, gate_bit: i
         )
     if kind == "idle" and lines.units == "bits" and np.any((lines.codes >> gate_bit) & 1):
         raise ReductionError(
-            "the gate is high in a record in which nothing runs: this is the record of another acquisition",
+            "the gate is high in a record in which nothing runs: this is the record of another acquisition, or the "
+            "gate line is inverted or held high",
             "stale-record",
         )
 
@@ -208,7 +241,7 @@ def _share(record: Record, *, low: bool) -> float:
     """Share of a record that is clipped at one end."""
     codes = record.codes
     step = 0x100 if codes.dtype == np.uint16 else 1
-    if len(codes) and (int(codes.min()) > step if low else int(codes.max()) < 0xFF * step):
+    if len(codes) and (record.span[0] > step if low else record.span[1] < 0xFF * step):
         return 0.0
     clipped = record.clipped_low() if low else record.clipped_high()
     return float(np.mean(clipped)) if len(clipped) else 0.0

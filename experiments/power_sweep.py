@@ -118,7 +118,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--require-calibration",
         action="store_true",
-        help="refuse to start with a record that is expired or of another instrument, range or turns, or without any",
+        help="refuse a record that is expired or of another instrument, range or turns, or that disagrees with this "
+        "run's own comparison with the supply, and a run without any",
     )
     p.add_argument("--dry-run", action="store_true", help="check everything that needs no instrument, print the plan")
     p.add_argument("--transcript", type=Path, metavar="FILE", help="write every message to and from the instruments")
@@ -134,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         "docs/calibration.md",
     )
     p.add_argument("--budget", action="store_true", help="print the uncertainty budget of every result")
-    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    p.add_argument("--quiet", action="store_true", help="print nothing but errors, and the budgets with --budget")
     return p
 
 
@@ -197,6 +198,8 @@ def _resume(args: argparse.Namespace) -> int:
     with TraceReader(out / TRACE) as reader:
         plan, lab, lab_text = reader.plan, reader.lab(), reader.text("lab_yaml")
         earlier, complete, records = Earlier.of(reader), reader.complete, records_of(reader)
+        chosen = reader.json("summary").get("options", {})
+        args.require_calibration = bool(chosen.get("require_calibration"))
     if complete:
         if not args.quiet:
             complain(f"{out}: all {len(plan.cells)} cells were measured already; its results are written again")
@@ -269,7 +272,7 @@ def _measure(
                 _run_session(args, bench, writer, plan, progress, session, records, earlier)
         except Interrupted:
             if ours:
-                progress.say(f"what was measured is in {trace}: python -m experiments.power_sweep --resume {out}")
+                progress.say(f"what was measured is in {trace}: {_going_on(out)}")
             raise
         except BenchError as error:
             failure = error
@@ -277,8 +280,14 @@ def _measure(
         if not ours:
             raise failure
         complain(f"error: {failure}")
+        if not args.quiet:
+            complain(f"what was measured is in {trace}; once the bench is right: {_going_on(out)}")
     code = _conclude(args, out)
     return code if failure is None else failure.exit_code
+
+
+def _going_on(out: Path) -> str:
+    return f"python -m experiments.power_sweep --resume {out}"
 
 
 def _conclude(args: argparse.Namespace, out: Path) -> int:
@@ -319,6 +328,7 @@ def _run_session(
     )
     station = Station(bench, writer, plan, progress.say, prompt=prompt, records=records)
     station.read_supply = plan.method.gain_check
+    station.require_calibration = args.require_calibration
     run_session(station, progress, texts, earlier)
 
 

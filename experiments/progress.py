@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from instruments.plain_text import one_line, visible
 
 
 class Progress:
@@ -20,6 +22,7 @@ class Progress:
         """Show a line."""
         if self._quiet:
             return
+        text = visible(text)
         # Nobody reading must never stop a measurement.
         with contextlib.suppress(OSError):
             if self._bar is not None:
@@ -43,14 +46,14 @@ class Progress:
     def step(self, text: str) -> None:
         """Show a step of the sequence; a bar shows it beside itself, plain output as a line."""
         if self._bar is not None:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=one_line(text))
         else:
             self.say(text)
 
     def cell_begins(self, text: str) -> None:
         """Show which cell is being measured, where there is a bar to show it."""
         if self._bar is not None:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=one_line(text))
 
     def cell_done(self, text: str) -> None:
         """Count one cell and show its line."""
@@ -69,6 +72,25 @@ def _is_terminal() -> bool:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):
         return False
+
+
+@contextlib.contextmanager
+def at_work(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what a program does that prints nothing meanwhile; gives what says so."""
+    if quiet or not _is_terminal():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    # Standard output stays what it is: it may go elsewhere.
+    with Bar(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda text: bar.update(task, description=one_line(text))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,19 @@ from calibration.reference import read_back_of
 from calibration.running import Stretch
 from experiments import device, gain_check
 from experiments.calibrations import records_of
-from experiments.capture_data import CaptureData, ReductionError, wires
+from experiments.capture_data import CaptureData, ReductionError, changed, wires
 from experiments.checked import checks_of
 from experiments.device import DeviceRow, DeviceRun
 from experiments.energy import RowResult, results
 from experiments.enough import repeat_notes
-from experiments.flags import NO_CODE, in_order, is_refusal
+from experiments.flags import NO_CODE, SLOW, in_order, is_refusal, slow_references
 from experiments.long_runs import with_idle_records
 from experiments.measure import Measured, without_codes
 from experiments.outcome import Outcome, Rejected, Repeat, label
 from experiments.plausible import WIRING_FAULTS
-from experiments.run_calibration import Steady, calibrations_of, comparison_fault
+from experiments.run_calibration import Steady, calibrations_of, comparison_fault, contradictions, flagged
 from experiments.run_files import Runs, record_notes
-from experiments.shape import Look, look
+from experiments.shape import Look, RunLook, look
 from experiments.traces import ENDED, UNMEASURED, TraceReader
 from instruments.errors import TraceError
 
@@ -71,6 +71,7 @@ class _Found:
     """What the captures and the journal of a file hold, before anything is calibrated.
 
     `codes` are the codes of refused repeats by network and batch, `faults` what is wrong with the wiring by session,
+    `ended_by` why nothing more was measured,
     `looks` and `stretches` belong to captures.
     """
 
@@ -80,8 +81,8 @@ class _Found:
     rejected: list[Rejected] = field(default_factory=list)
     codes: dict[Pair, list[str]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[int, ReductionError] = field(default_factory=dict)
-    wiring: set[str] = field(default_factory=set)
-    looks: dict[int, Look] = field(default_factory=dict)
+    ended_by: set[str] = field(default_factory=set)
+    looks: dict[int, Look | RunLook] = field(default_factory=dict)
     stretches: dict[int, Stretch] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -115,6 +116,7 @@ def _reduce(reader: TraceReader) -> Outcome:
         [(m, label(m.data)) for m in usable], found.stretches, calibrations, records, read_back_of(lab).current
     )
     usable = gain_check.flagged(usable, checks)
+    usable = flagged(usable, contradictions(lab, found.steady, records))
     found.notes += gain_check.notes(checks)
     missing = sum(row["state"] not in ENDED for row in reader.cells())
     if missing:
@@ -127,7 +129,7 @@ def _reduce(reader: TraceReader) -> Outcome:
     pairs = plan.pairs
     for pair in pairs:
         if pair not in rows:
-            found.codes[pair].extend(found.wiring)
+            found.codes[pair].extend(found.ended_by)
             if calibration is None and not found.codes[pair]:
                 found.codes[pair].append("no-zero")
     device_rows = _device_rows(reader, pairs, usable, found, calibrations)
@@ -182,6 +184,7 @@ def _captures(reader: TraceReader, records: Records, found: _Found) -> Runs:
         else:
             found.steady.append((measured, readings))
     put_together, failed = runs.finished()
+    found.looks |= {run.data.index: run.look for run in put_together if run.look is not None}
     known = with_idle_records(put_together, [measured for measured, _ in found.steady])
     found.cells = sorted([*found.cells, *known], key=lambda cell: cell.data.index)
     for data, why in failed:
@@ -212,8 +215,19 @@ def _journal(reader: TraceReader, found: _Found) -> None:
     for row in reader.captures():
         if row["state"] == "rejected" and row["kind"] != "cell":
             found.notes.append(f"a {row['kind']} capture was not used: {row['reason']}")
-            if row["kind"] == "gain":
-                found.wiring |= {code for code in row["flags"].split() if code in WIRING_FAULTS}
+    found.ended_by |= _ended_by(reader)
+
+
+def _ended_by(reader: TraceReader) -> set[str]:
+    """Codes with which the last session ended early: its wiring at the comparison with the supply, or a lost supply."""
+    captures, cells = reader.captures(), reader.cells()
+    if reader.complete or not captures:
+        return set()
+    last = captures[-1]
+    if last["state"] != "rejected" or (last["kind"] == "cell" and cells[last["cell"]]["state"] in ENDED):
+        return set()
+    ending = WIRING_FAULTS if last["kind"] == "gain" else ("supply-limited",)
+    return {code for code in last["flags"].split() if code in (*ending, "supply-limited")}
 
 
 def _results(found: _Found, calibrations: dict[int, Calibration]) -> tuple[list[Measured], list[Repeat]]:
@@ -246,15 +260,19 @@ def _device_rows(
 ) -> tuple[DeviceRow, ...]:
     """What the device's side of each row says; runs whose capture was not usable count as rejected."""
     captures = reader.captures()
+    told, slow = _told(reader, {m.data.index for m in usable})
     runs: dict[Pair, list[DeviceRun]] = {}
     for measured in usable:
         index = measured.data.index
         ends_ns = found.log.get(index, np.empty(0, np.int64))
-        ready, done = (_facts(reader.long_text(name, index)) for name in ("ready_facts", "device_facts"))
-        run = device.run_of(measured, captures[index], ends_ns, ready, done)
+        ready = _facts(reader.long_text("ready_facts", index))
+        run = device.run_of(measured, captures[index], ends_ns, ready, told.get(index, {}))
+        flags = in_order([*(f for f in run.flags if f != SLOW), *([SLOW] if index in slow else [])])
+        shape = None
         if index in found.looks:
             known = calibrations[measured.data.session]
-            run = replace(run, shape=found.looks[index].shape(known.current, known.voltage, measured.data.at_s))
+            shape = found.looks[index].shape(known.current, known.voltage, measured.data.at_s)
+        run = changed(run, flags=flags, shape=shape)
         runs.setdefault((measured.data.network, measured.data.batch), []).append(run)
     states: dict[Pair, list[str]] = {}
     for cell in reader.cells():
@@ -262,6 +280,13 @@ def _device_rows(
         states.setdefault((cell["network"], cell["batch"]), []).append(state)
     codes = found.codes
     return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ()), codes.get(pair, ())) for pair in pairs)
+
+
+def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    """What the device told of its runs by their captures, and around which of them its reference work was slow."""
+    ran = [k for k, row in enumerate(reader.captures()) if row["kind"] == "gain" or k in cells]
+    told = {index: _facts(reader.long_text("device_facts", index)) for index in ran}
+    return told, {index for index, slow in zip(ran, slow_references(list(told.values())), strict=True) if slow}
 
 
 def _facts(text: str) -> dict[str, Any]:

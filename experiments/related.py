@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.statistics import deviation
 from experiments.found_work import APART, BRIDGE_S, two_levels
 
 Floats = NDArray[np.float64]
@@ -36,6 +37,9 @@ LEAST_LEAD_S = 2e-3
 LAG_SHARE, LEAST_LAG_S = 0.05, 0.05
 """How much later than the gate the current may be: what capacitors and a slow begin make of it."""
 
+WITHOUT_PAUSES = 0.95
+"""Share of the time up to its fall for which the current of a device that does not pause is at the higher level."""
+
 BETTER = 0.25
 """Share of the current's variance by which another place must explain more than the gate's own."""
 
@@ -48,7 +52,8 @@ class Relation:
     `best` the highest for any lag, which is `lag_s` (negative: the current comes first); where `correlation` leaves no
     room for a better place, none is looked for. `lead_s` is how long before the gate the current had risen,
     `from_start` that this was so from the record's first sample on. `checkable` is whether two levels of the current
-    were found at all, `apart` their distance in scatters.
+    were found at all, `apart` their distance in scatters. `fell_s` is how long before the gate's fall the current had
+    fallen, where it did not pause before, and `prompt_s` what of it lines that are quick explain.
     """
 
     checkable: bool
@@ -59,6 +64,13 @@ class Relation:
     lead_s: float
     lead_limit_s: float
     from_start: bool = False
+    fell_s: float = 0.0
+    prompt_s: float = math.inf
+
+    @property
+    def late(self) -> bool:
+        """Whether the lines lag behind the work, at both ends, by more than a known delay of theirs."""
+        return self.checkable and min(self.lead_s, self.fell_s) > self.prompt_s
 
     @property
     def problem(self) -> str:
@@ -103,7 +115,8 @@ def _relate(
 ) -> Relation:
     """The same with blocks of `size` samples."""
     whole = len(values) // size
-    limit_s = busy_s + max(delay_s, 0.0) + max(LEAST_LEAD_S, min(LEAD_S, 0.25 * start * dt_s)) + 2 * size * dt_s
+    prompt_s = max(delay_s, 0.0) + LEAST_LEAD_S + 2 * size * dt_s
+    limit_s = busy_s + prompt_s + max(0.0, min(LEAD_S, 0.25 * start * dt_s) - LEAST_LEAD_S)
     unknown = Relation(False, 0.0, math.nan, math.nan, math.nan, math.nan, limit_s)
     if whole < LEAST_BLOCKS:
         return unknown
@@ -132,6 +145,8 @@ def _relate(
         lead * block_s,
         limit_s,
         lead == first,
+        _fallen_before(on[first:last]) * block_s,
+        prompt_s,
     )
 
 
@@ -151,8 +166,9 @@ class _Correlations:
 
     def __init__(self, blocks: Floats, first: int, last: int) -> None:
         self._n, self._first, self._last = len(blocks), first, last
-        self._total = np.concatenate(([0.0], np.cumsum(blocks - blocks.mean())))
-        self._spread = float(np.std(blocks)) * self._n
+        self._total = np.zeros(self._n + 1)
+        np.cumsum(blocks - blocks.mean(), out=self._total[1:])
+        self._spread = deviation(blocks) * self._n
 
     def __call__(self, least: int, most: int) -> tuple[NDArray[np.int64], Floats]:
         """Lags from `least` to `most`, and the coefficients."""
@@ -171,5 +187,14 @@ def _risen_before(on: NDArray[np.bool_], first: int, bridge: int) -> int:
     quiet = np.flatnonzero(~on[:first][::-1])
     if not len(quiet):
         return first
-    runs = np.split(quiet, np.flatnonzero(np.diff(quiet) > 1) + 1)
-    return next((int(run[0]) for run in runs if len(run) >= bridge), first)
+    # So many in a row, the first of which is this one.
+    whole = np.flatnonzero(quiet[bridge - 1 :] - quiet[: len(quiet) - bridge + 1] == bridge - 1)
+    return int(quiet[whole[0]]) if len(whole) else first
+
+
+def _fallen_before(on: NDArray[np.bool_]) -> int:
+    """Blocks at the end of a gate for which the current was at the lower level; 0 where it was so in between as well."""
+    held = np.flatnonzero(on)
+    if not len(held) or len(held) < WITHOUT_PAUSES * (held[-1] + 1):
+        return 0
+    return len(on) - 1 - int(held[-1])

@@ -13,8 +13,10 @@ from experiments.calibrations import refuse_unfit
 from experiments.outcome import results_csv
 from experiments.reduction import reduce_run
 from experiments.traces import TraceReader, check_writable
+from experiments.traces.agreement import require_agreement
 from experiments.window_choice import WindowChoice
 from instruments.errors import BenchError, ConfigError
+from instruments.plain_text import one_line
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Done:
 def opened(path: Path, out: Path, options: Options) -> Iterator[TraceReader]:
     """Open a trace as the options say, and see that its outputs can be written to a folder. Raises BenchError."""
     with TraceReader(path) as reader:
+        require_agreement(reader)
         check_writable(out)
         if os.path.exists(out / "trace.h5"):
             raise ConfigError(f"{out} holds a run of its own: name another folder with --out")
@@ -92,8 +95,8 @@ def replay(job: Job, options: Options) -> Done:
         said += f" (and {len(outcome.rejected) - 1} more)" if len(outcome.rejected) > 1 else ""
     if outcome.missing:
         said += f"; the sweep ended early: {outcome.missing} of {len(outcome.plan.cells)} cells are open"
-    return Done(job.number, job.path, 0 if outcome.whole else 1, text, said)
+    return Done(job.number, job.path, 0 if outcome.whole else 1, text, one_line(said))
 
 
 def _on_one_line(error: BenchError) -> str:
-    return "; ".join(str(error).splitlines())
+    return one_line("; ".join(str(error).splitlines()))

@@ -17,6 +17,7 @@ from experiments.progress import shown
 from experiments.replay_jobs import Done, Job, Options
 from experiments.traces import check_writable
 from instruments.errors import ConfigError
+from instruments.plain_text import table_cell
 
 TABLE = "results.csv"
 Batches = Sequence[Sequence[Job]]
@@ -122,4 +123,6 @@ class Table:
 
     def _write(self, done: Done) -> None:
         for row in csv.DictReader(io.StringIO(done.csv)):
-            self._writer.writerow((done.path, *(row.get(name, "") for name in (*COLUMNS, TRUTH_COLUMN))))
+            self._writer.writerow(
+                (table_cell(str(done.path)), *(row.get(name, "") for name in (*COLUMNS, TRUTH_COLUMN)))
+            )

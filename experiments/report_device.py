@@ -165,7 +165,7 @@ def shape_table(outcome: Outcome) -> Lines:
                 _shown(found.highest_w, ".4g"),
                 _shown(found.crest, ".3g"),
                 _shown(found.steady_from_s * 1e3, ".3g"),
-                _settling(found.settling),
+                _settling(found.settling) + (f": {found.unsettled}" if found.unsettled else ""),
                 mean or _NOTHING,
                 str(profile.batches) if profile is not None else _NOTHING,
             ]

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration import in_situ
 from calibration.choice import NO_RECORDS, Records
+from calibration.combine import Disagreement, disagreements
 from calibration.model import Calibration
 from calibration.reference import read_back_of
 from experiments.calibrations import combined, promised, records_of
 from experiments.capture_data import ReductionError, wires
 from experiments.measure import Measured, measure
 from experiments.plausible import gain_fault
+from instruments.e3645a.ratings import FAMILY
+from instruments.errors import ConfigError
 from instruments.lab import Lab
 
 if TYPE_CHECKING:
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
 Steady = tuple[Measured, "list[Reading]"]
 """A zero, an idle record or a comparison with the supply, and what the supply read during it."""
+
+DISAGREES = "calibration-disagrees"
+"""Flag of a cell whose session's own comparison contradicts a record."""
 
 
 def comparison_fault(lab: Lab, steady: list[Steady]) -> ReductionError | None:
@@ -107,7 +115,7 @@ def calibrations_of(
         own = _in_situ(lab, sessions.get(session, []), records)
         if own is not None:
             found[session], said = combined(own, records)
-            said = [*_calibration_notes(found[session], records), *said]
+            said = [*_calibration_notes(found[session], records), *_read_back_notes(lab, own), *said]
         else:
             volts = [m.window.mean_v for m in cells if m.window is not None and m.data.session == session]
             by_maker = promised(records, float(np.mean(volts))) if volts else None
@@ -122,14 +130,94 @@ def calibrations_of(
     return found, notes
 
 
-def calibrate_run(reader: TraceReader) -> Calibration | None:
-    """Calibrate from a run's own zeros, comparisons and records; None where no zero was committed."""
-    lab, records = reader.lab(), records_of(reader)
+@dataclass(frozen=True)
+class Contradiction:
+    """A calibration record that a session's own comparison with the supply contradicts."""
+
+    record: str
+    kind: str
+    found: Disagreement
+
+    def __str__(self) -> str:
+        return f"calibration record {self.record} ({self.kind}) does not agree with this run: {self.found}"
+
+    @property
+    def advice(self) -> str:
+        """What is to be done about it."""
+        what = "has the clamp moved, or was it touched?" if self.kind == "probe" else "is the probe another one?"
+        return (
+            f"{what} Make a new record (python -m calibration.{self.kind}), or leave out --require-calibration: the "
+            "run's own comparison then stands alone, and its rows are flagged"
+        )
+
+
+def contradictions(lab: Lab, steady: list[Steady], records: Records) -> dict[int, tuple[Contradiction, ...]]:
+    """Which records the comparisons of each session of the bench contradict; sessions without any are left out."""
+    if records.probe is None and records.voltage is None:
+        return {}
+    names: dict[str, str] = {j.filed.record.kind: j.filed.name for j in records.judged if j.used}
+    sessions: dict[int, list[Steady]] = {}
+    for measured, readings in steady:
+        sessions.setdefault(measured.data.session, []).append((measured, readings))
+    found: dict[int, tuple[Contradiction, ...]] = {}
+    for session, mine in sessions.items():
+        own = _in_situ(lab, mine, records)
+        if own is None:
+            continue
+        said = disagreements(own, records.probe, records.voltage)
+        if said:
+            found[session] = tuple(Contradiction(names[kind], kind, one) for kind, one in said.items())
+    return found
+
+
+def require_agreement(lab: Lab, steady: list[Steady], records: Records) -> None:
+    """Raise ConfigError where a session's own comparison contradicts a record on which its results were to rest."""
+    found = contradictions(lab, steady, records)
+    said = dict.fromkeys(f"{one}; {one.advice}" for session in found.values() for one in session)
+    if said:
+        raise ConfigError("--require-calibration: " + "\n".join(said))
+
+
+def flagged(cells: list[Measured], contradicted: Mapping[int, object]) -> list[Measured]:
+    """The cells, flagged where their session's own comparison contradicts a record."""
+    return [
+        replace(m, data=replace(m.data, flags=(*m.data.flags, DISAGREES))) if m.data.session in contradicted else m
+        for m in cells
+    ]
+
+
+def require_agreement_of(reader: TraceReader) -> None:
+    """The same for what a run's file holds. Raises ConfigError."""
+    lab, steady = reader.lab(), _steady_of(reader)
+    require_agreement(lab, steady, records_of(reader))
+
+
+def _steady_of(reader: TraceReader) -> list[Steady]:
+    """The zeros and comparisons of a run's file that can be used."""
+    lab = reader.lab()
     steady: list[Steady] = []
     for data in reader.data(kinds=("zero", "gain")):
         with contextlib.suppress(ReductionError):
             steady.append((measure(data, wires(lab)), reader.readings(data.index)))
-    return find_calibration(lab, steady, records)
+            if data.kind == "gain" and comparison_fault(lab, steady) is not None:
+                steady.pop()
+    return steady
+
+
+def calibrate_run(reader: TraceReader) -> Calibration | None:
+    """Calibrate from a run's own zeros, comparisons and records; None where no zero was committed."""
+    return find_calibration(reader.lab(), _steady_of(reader), records_of(reader))
+
+
+def _read_back_notes(lab: Lab, own: Calibration) -> list[str]:
+    """A bench is refused today whose supply's limits nobody knows; a file may be of an earlier day."""
+    facts = lab.supply
+    if own.current.gain.limits is None or facts.read_back is not None or FAMILY.fullmatch(facts.model):
+        return []
+    return [
+        f"lab.yaml does not say how well the {facts.model} reads its own output (supply.read_back): the limits "
+        "are those of the E364xA family, and every ± rests on them"
+    ]
 
 
 def _calibration_notes(calibration: Calibration, records: Records) -> list[str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Delay
-from experiments.capture_data import CaptureData, ReductionError, Wires
+from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
 from experiments.checked import Checks
 from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
 from experiments.measure import Measured
 from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
 from experiments.traces import Reading, TraceReader
+from instruments.wording import counted, span
 
 
 def log_s(rise_ns: int, ends_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
@@ -28,7 +30,7 @@ class Runs:
 
     def __init__(self, reader: TraceReader, checks: Checks, wires: Wires, delay: Delay | None) -> None:
         self._rows, self._reader, self._checks, self._wires = reader.captures(), reader, checks, wires
-        self._collector = functools.partial(RunCollector, checks, wires, delay)
+        self._collector = functools.partial(RunCollector, checks, wires, delay, shape=True)
         # The first capture of a run is settled last: until it is, a program that was killed had not come to an end.
         # A run that was begun again after that may have the same name.
         self._first = {
@@ -36,7 +38,13 @@ class Runs:
             for index, row in enumerate(self._rows)
             if row["method"] and row["kind"] == "cell" and row["part"] == 0 and row["state"]
         }
+        self._left = Counter(
+            row["run_id"]
+            for index, row in enumerate(self._rows)
+            if index >= self._first.get(row["run_id"], len(self._rows)) and row["state"] == "committed"
+        )
         self._open: dict[str, tuple[CaptureData, RunCollector]] = {}
+        self._done: dict[str, MeasuredRun | tuple[CaptureData, ReductionError]] = {}
 
     def captures(
         self, kinds: Sequence[str], log: Mapping[int, NDArray[np.int64]]
@@ -61,27 +69,39 @@ class Runs:
             yield data, found, readings
 
     def add(self, data: CaptureData) -> None:
-        """Take one committed capture of a run."""
-        if data.index < self._first.get(data.run_id, len(self._rows)):
+        """Take one committed capture of a run, which is put together once all of them are there."""
+        run_id = data.run_id
+        if data.index < self._first.get(run_id, len(self._rows)):
             return
-        if data.run_id not in self._open:
-            self._open[data.run_id] = data, self._collector()
-        self._open[data.run_id][1].add(data)
+        if run_id not in self._open:
+            self._open[run_id] = facts_of(data), self._collector()
+        self._open[run_id][1].add(data)
+        self._left[run_id] -= 1
+        if not self._left[run_id]:
+            self._finish(run_id)
 
     def finished(self) -> tuple[list[MeasuredRun], list[tuple[CaptureData, ReductionError]]]:
         """Give every run; of those that cannot be put together the facts of a capture, and why."""
-        logs = self._reader.host_log()
-        runs: list[MeasuredRun] = []
-        failed: list[tuple[CaptureData, ReductionError]] = []
-        for run_id, (data, collector) in self._open.items():
-            mine = range(self._first[run_id], len(self._rows))
-            lead = next((i for i in mine if i in logs and self._rows[i]["run_id"] == run_id), None)
-            ends = logs[lead] if lead is not None else np.empty(0, np.int64)
-            try:
-                runs.append(collector.finish(log_s(self._rows[data.index]["gate_rise_ns"], ends)))
-            except ReductionError as error:
-                failed.append((data, error))
-        return runs, failed
+        for run_id in [*self._open]:
+            self._finish(run_id)
+        ordered = [self._done[run_id] for run_id in sorted(self._done, key=lambda each: self._first[each])]
+        runs = [one for one in ordered if isinstance(one, MeasuredRun)]
+        return runs, [one for one in ordered if not isinstance(one, MeasuredRun)]
+
+    def _finish(self, run_id: str) -> None:
+        """Put one run together: a file may hold many, and what their captures left is not kept for all of them."""
+        data, collector = self._open.pop(run_id)
+        mine = range(self._first[run_id], len(self._rows))
+        lead = next((i for i in mine if i in self._logs and self._rows[i]["run_id"] == run_id), None)
+        ends = self._logs[lead] if lead is not None else np.empty(0, np.int64)
+        try:
+            self._done[run_id] = collector.finish(log_s(self._rows[data.index]["gate_rise_ns"], ends))
+        except ReductionError as error:
+            self._done[run_id] = data, error
+
+    @functools.cached_property
+    def _logs(self) -> dict[int, NDArray[np.int64]]:
+        return self._reader.host_log()
 
     def notes(self, cells: Sequence[Measured]) -> list[str]:
         """Say which captures of usable runs do not count, and how much of long runs was recorded."""
@@ -113,17 +133,18 @@ class Runs:
             parts = [len(run.parts) for run in long]
             single = sum(n == 1 for n in parts)
             notes.append(
-                f"long mode: {len(long)} runs of {min(r.run_s for r in long):.4g} to {max(r.run_s for r in long):.4g} "
-                f"s in {min(parts)} to {max(parts)} captures each, which hold {min(shares):.0%} to {max(shares):.0%} "
+                f"long mode: {counted(len(long), 'run')} of {min(r.run_s for r in long):.4g} to "
+                f"{max(r.run_s for r in long):.4g} s in {span(min(parts), max(parts))} captures each, which hold "
+                f"{min(shares):.0%} to {max(shares):.0%} "
                 "of their time"
             )
             least_s = self._reader.plan.method.long_s or 0.0
             if short := [run for run in long if run.run_s < least_s]:
-                notes.append(f"{len(short)} long runs ended before the {least_s:g} s that were asked for")
+                notes.append(f"{counted(len(short), 'long run')} ended before the {least_s:g} s that were asked for")
             if single:
                 notes.append(
-                    f"{single} long runs have a single usable capture: what the power did otherwise is a limit, "
-                    "not a scatter"
+                    f"{counted(single, 'long run')} with a single usable capture: what the power did otherwise is a "
+                    "limit, not a scatter"
                 )
         return notes
 

@@ -14,7 +14,7 @@ from experiments.journal import CaptureRow, Reading
 from experiments.parts import LONG_RECORD
 from experiments.plan import Cell
 from experiments.plausible import voltage_fault
-from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, Rejected, Station
+from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, PowerLost, Rejected, Station
 from instruments.dut import Done, Dut, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
@@ -25,6 +25,10 @@ FILL = 0.75
 
 QUIET = 1.0 - PRE_TRIGGER - FILL
 """Share of the record that the loop leaves at its end: so long the board is to rest after it, and be seen idle."""
+
+SETTLES_S = 0.2
+"""So long the board is to rest after a run whose end lies anywhere in a record, or between two, for its power to settle
+undisturbed."""
 
 MOST_QUIET_S = 1.0
 """The longest such rest, s: the idle stretch before the loop is no longer in a record of 10 s."""
@@ -75,7 +79,7 @@ class RunSteps:
             limit_s=limit_s,
             record=(window_s / POINTS, PRE_TRIGGER * window_s),
             watch=self.station.watch,
-            quiet_after_s=min(MOST_QUIET_S, QUIET * window_s) if kind == "cell" and batches is None else 0.0,
+            quiet_after_s=_quiet_s(window_s, batches) if kind == "cell" else 0.0,
         )
         self.journal(cell, "running")
         row = CaptureRow(
@@ -122,6 +126,8 @@ class RunSteps:
                 f"the supply tripped during the run ({why}): find the cause, then clear it at the supply",
                 code="supply-limited",
             )
+        if mode == "OFF":
+            raise Rejected("the supply's output went off during the run", code="supply-limited")
         if limited or mode != "CV":
             raise Rejected(
                 f"the supply did not stay in constant voltage during the run (mode {'CC' if limited else mode}): "
@@ -136,6 +142,20 @@ class RunSteps:
                 f"the voltage was {volts:.3g} V during the run, not {facts.voltage_v:g} V: "
                 "check the supply's mode and wiring.voltage",
                 code="supply-limited",
+            )
+
+    def require_power(self) -> None:
+        """Raise PowerLost where the supply tripped or is off, as a look at it after a failure tells."""
+        try:
+            mode = self.bench.supply.mode()
+        except InstrumentError as error:
+            _log.warning("whether the supply feeds the board is not known: %s", error)
+            return
+        if mode in ("FAULT", "OFF"):
+            what = "has tripped" if mode == "FAULT" else "was switched off, at its front panel or by itself"
+            raise PowerLost(
+                f"the supply's output {what}, and the board has no power: find the cause and clear it at the supply; "
+                "the cell that was being measured is still open"
             )
 
     def let_end(self, dut: Dut, within_s: float) -> None:
@@ -216,6 +236,7 @@ class RunSteps:
         return Rejected(
             "the gate line never rose although the device ran: check the wire from its gate line to "
             f"D{self.station.lab.wiring.gate.digital}, marker_threshold_v, and dut.marker",
+            retry=True,
             code="markers-missing",
         )
 
@@ -227,7 +248,7 @@ class RunSteps:
         """
         scope, supply = self.bench.scope, self.bench.supply
         until = self.clock.monotonic() + within_s
-        waiting_s = self.clock.monotonic()
+        waiting_s = began_s = self.clock.monotonic()
         while True:
             asked_s = self.clock.monotonic()
             if not scope.state().armed:
@@ -235,7 +256,7 @@ class RunSteps:
             waiting_s = asked_s
             if asked_s > until:
                 return []
-            self.clock.sleep(0.002)
+            self.clock.sleep(min(0.02, max(0.002, 0.01 * (asked_s - began_s))))
         self.clock.sleep(0.1)
         readings = []
         end_s = waiting_s + FILL * self.station.window_s - 0.15
@@ -244,3 +265,8 @@ class RunSteps:
                 value = ask()
                 readings.append(Reading(quantity, value, self.clock.monotonic() - waiting_s))
         return readings
+
+
+def _quiet_s(window_s: float, batches: int | None) -> float:
+    """How long the board is to rest after a run; one without a number of batches ends within its record."""
+    return SETTLES_S if batches is not None else min(MOST_QUIET_S, QUIET * window_s)

@@ -17,7 +17,8 @@ from calibration.model import Calibration
 from experiments.capture_data import ReductionError
 from experiments.components import BETWEEN, EDGES, CellValues, Unseen, rounding_limit
 from experiments.moments import Moments, corrected_power_w, joined
-from experiments.parts import CONSECUTIVE, LONG, Part
+from experiments.parts import CONSECUTIVE, LONG
+from experiments.run_cuts import Cuts, cuts_of, in_step, watts_of
 
 if TYPE_CHECKING:
     from experiments.long_runs import MeasuredRun
@@ -56,11 +57,14 @@ def values_of(run: MeasuredRun, calibration: Calibration) -> CellValues:
         raise ReductionError(str(error)) from error
     watts = np.array([corrected_power_w(m, current, voltage, t) for m, t in zip(windows, at_s, strict=True)])
     idle = _idle(run, calibration)
-    images, duration_s, power_w = data.images or 0, run.run_s, float(np.dot(share, watts))
+    cuts = cuts_of(run, calibration)
+    watts = watts - cuts.of_parts / seconds
+    images, duration_s, power_w = data.images or 0, run.run_s, _of_all(run, calibration, watts)
     if not images:
         raise ReductionError("the device logged no images")
     if data.method == LONG:
-        unseen = _unseen_of_long(run, calibration, watts, idle.watts)
+        unseen = _unseen_of_long(run, calibration, cuts, watts, idle.watts, power_w)
+        unseen = _together(unseen, _of_power(_of_limit(CUT, cuts.limit_w), duration_s / images))
         if seen := sum(p.batches for p in run.parts) * data.batch:  # whose ends are each known to half a sample
             images, duration_s = seen, duration_s * seen / images
     elif data.method == CONSECUTIVE or run.timed_by_scope:
@@ -88,6 +92,7 @@ def values_of(run: MeasuredRun, calibration: Calibration) -> CellValues:
         clock_limit_s=run.clock_limit_s,
         unseen=unseen,
         idle_limit_w=idle.limit_w,
+        run_images=data.images,
     )
 
 
@@ -133,23 +138,24 @@ def _idle(run: MeasuredRun, calibration: Calibration) -> _Idle:
 
 
 def _unseen_of_long(
-    run: MeasuredRun, calibration: Calibration, watts: Floats, idle_w: float
+    run: MeasuredRun, calibration: Calibration, cuts: Cuts, watts: Floats, idle_w: float, power_w: float
 ) -> dict[str, tuple[Unseen, ...]]:
-    """The scatter of the parts' power, or, of a single one, a limit from how steady it is; what records cut of batches;
-    and how well the log's time is known by the oscilloscope."""
+    """The scatter of the parts' power, or, of a single one, a limit from how steady it is; and how well the log's time
+    is known by the oscilloscope."""
     time_s = run.run_s / (run.data.images or 1)
-    power_w = float(np.dot([p.seconds for p in run.parts], watts)) / run.captured_s
     found = _of_time(run, time_s, power_w, idle_w)
     left = max(0.0, 1.0 - run.captured_s / run.run_s)
     if not left:
         return found
     if len(run.parts) == 1:
-        limit = left * max(half_range(_watts(run.parts[0], calibration)), LEAST_UNSEEN) * abs(power_w)
+        limit = left * max(half_range(watts_of(run.parts[0], calibration)), LEAST_UNSEEN) * abs(power_w)
         between = _of_limit(BETWEEN, limit)
     else:
         u, dof = mean_of_parts(watts, np.array([p.seconds for p in run.parts]))
-        between = Unseen(BETWEEN, u * math.sqrt(left), dof, "t")
-    return _together(found, _of_power(between, time_s), _of_power(_of_cuts(run, calibration, power_w), time_s))
+        found_u = (u * math.sqrt(left), dof)
+        u_step, dof_step = in_step(run, calibration, cuts)
+        between = Unseen(BETWEEN, *max(found_u, (left * u_step, dof_step)), "t")
+    return _together(found, _of_power(between, time_s))
 
 
 def _of_time(run: MeasuredRun, time_s: float, power_w: float, idle_w: float) -> dict[str, tuple[Unseen, ...]]:
@@ -164,25 +170,22 @@ def _of_time(run: MeasuredRun, time_s: float, power_w: float, idle_w: float) -> 
     return {quantity: (Unseen(EDGES, share * time_s * abs(by), dof, "t"),) for quantity, by in per.items()}
 
 
-def _of_cuts(run: MeasuredRun, calibration: Calibration, power_w: float) -> Unseen:
-    """A limit of what the batches that are cut at the ends of records make the mean power wrong by.
+def _of_all(run: MeasuredRun, calibration: Calibration, watts: Floats) -> float:
+    """Mean power of a run from that of its parts: what was recorded, and the same for what was not.
 
-    Where records begin at any phase of a batch they cut each phase as often, and all of the record is right; where
-    they always begin at the same one, whole batches alone are. The share of the difference that may be wrong is how
-    much the phases agree (the length of their mean direction, Mardia and Jupp, Directional Statistics, ch. 2).
+    The beginning, in which the board comes up, was recorded, and does not stand for anything else: the mean without it
+    does.
     """
-    whole = [(p.whole, p.data.at_s) for p in run.parts if p.whole is not None]
-    if not whole:
-        return _of_limit(CUT, 0.0)
-    lengths_s = [m.duration_s for m, _ in whole]
-    watts = [corrected_power_w(m, calibration.current, calibration.voltage, t) for m, t in whole]
-    off_w = abs(float(np.average(watts, weights=lengths_s)) - power_w)
-    agreement = 0.0
-    for phases in ([f.begins for f in run.fits if f is not None], [f.ends for f in run.fits if f is not None]):
-        known = np.array([x for x in phases if math.isfinite(x)])
-        if known.size:
-            agreement = max(agreement, float(abs(np.mean(np.exp(2j * np.pi * known)))))
-    return _of_limit(CUT, (agreement if run.fits else 1.0) * off_w)
+    seconds = np.array([p.seconds for p in run.parts])
+    seen_w = float(np.dot(seconds, watts)) / float(seconds.sum())
+    left, first = max(0.0, 1.0 - float(seconds.sum()) / run.run_s), run.parts[0]
+    if not left or not first.rise or len(first.pieces) == len(run.parts) == 1:
+        return seen_w
+    begin = first.pieces[0]
+    begin_w = corrected_power_w(begin, calibration.current, calibration.voltage, first.data.at_s)
+    rest_s = float(seconds.sum()) - begin.duration_s
+    rest_w = (seen_w * float(seconds.sum()) - begin_w * begin.duration_s) / rest_s
+    return (1 - left) * seen_w + left * rest_w
 
 
 def _of_limit(name: str, half_width: float) -> Unseen:
@@ -222,7 +225,7 @@ def _unseen_of_tiles(run: MeasuredRun, calibration: Calibration) -> dict[str, tu
             lengths_s.append(piece.duration_s)
     time_s = run.run_s / (run.data.images or 1)
     if len(watts) < 2:
-        pieces = np.concatenate([_watts(part, calibration) for part in run.parts])
+        pieces = np.concatenate([watts_of(part, calibration) for part in run.parts])
         limit_w = left * max(half_range(pieces), LEAST_UNSEEN) * float(pieces.mean())
         return _of_power(_of_limit(BETWEEN, limit_w), time_s)
     u, dof = mean_of_parts(np.array(watts), np.array(lengths_s))
@@ -232,7 +235,7 @@ def _unseen_of_tiles(run: MeasuredRun, calibration: Calibration) -> dict[str, tu
 def _steady(run: MeasuredRun, calibration: Calibration, seen_w: float) -> tuple[float, dict[str, tuple[Unseen, ...]]]:
     """Mean power of a run: what was recorded, and the steady power for the rest of its time."""
     (part,) = run.parts[:1]
-    pieces = _watts(part, calibration)[steady_from(part.pieces) :]
+    pieces = watts_of(part, calibration)[steady_from(part.pieces) :]
     outside = max(0.0, 1.0 - part.seconds / run.run_s)
     power_w = seen_w * (1 - outside) + float(pieces.mean()) * outside
     off_w = outside * max(half_range(pieces), LEAST_UNSEEN) * float(pieces.mean())
@@ -249,11 +252,6 @@ def _of_power(error: Unseen, time_s: float) -> dict[str, tuple[Unseen, ...]]:
         "energy_per_image_j": per_image,
         "net_energy_per_image_j": per_image,
     }
-
-
-def _watts(part: Part, calibration: Calibration) -> Floats:
-    at_s = part.data.at_s
-    return np.array([corrected_power_w(m, calibration.current, calibration.voltage, at_s) for m in part.pieces])
 
 
 def steady_from(pieces: Sequence[Moments]) -> int:

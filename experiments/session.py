@@ -21,9 +21,9 @@ from experiments.checked import checks_of
 from experiments.enough import Enough
 from experiments.measure import Measured, without_codes
 from experiments.plan import Cell
-from experiments.plausible import WIRING_FAULTS
+from experiments.plausible import WIRING_FAULTS, line_advice
 from experiments.progress import Progress
-from experiments.run_calibration import find_calibration
+from experiments.run_calibration import contradictions, find_calibration, require_agreement
 from experiments.run_files import Runs
 from experiments.station import Rejected, Station
 from experiments.traces import ENDED, NOT_NEEDED, Reading, TraceReader
@@ -31,6 +31,8 @@ from instruments.bench import Bench
 from instruments.clock import VirtualClock
 from instruments.errors import ConfigError, InstrumentError
 from instruments.interrupts import undisturbed
+from instruments.lab import Lab
+from instruments.wording import counted
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
     goes_on = earlier is not None and earlier.ended_s is not None and isinstance(bench.clock, VirtualClock)
     station.session = earlier.session if goes_on and earlier is not None else number
     work = CellWork(station)
-    attempt = _Attempts(progress)
+    attempt = _Attempts(station.lab, progress)
 
     for name, entries in bench.leftovers.items():
         if entries:
@@ -170,6 +172,11 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
         attempt("idle baseline", lambda: work.steady("idle"))
         attempt("gain of both channels against the supply's read-back", work.measure_gain, wired=True)
     calibration = find_calibration(station.lab, station.steady, station.records)
+    if station.require_calibration:
+        require_agreement(station.lab, station.steady, station.records)
+    for session in contradictions(station.lab, station.steady, station.records).values():
+        for one in session:
+            progress.say(f"warning: {one}; the record is not used")
     if goes_on and earlier is not None:
         calibration = earlier.calibration
     enough = earlier.enough if earlier is not None else Enough(plan)
@@ -190,8 +197,8 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
 class _Attempts:
     """Takes steps without which the cells can still be reduced, if with a larger uncertainty."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, lab: Lab, progress: Progress) -> None:
+        self._lab, self._progress = lab, progress
 
     def __call__(self, step: str, action: Callable[[], object], *, wired: bool = False) -> None:
         """Take a step; with `wired` one that tells whether the bench is as lab.yaml says. Raises ConfigError then."""
@@ -200,7 +207,8 @@ class _Attempts:
             action()
         except (Rejected, InstrumentError) as error:
             if wired and isinstance(error, Rejected) and error.code in WIRING_FAULTS:
-                raise ConfigError(f"{step}: {error.code}: {error}; nothing was measured") from error
+                said = [str(error), line_advice(self._lab, error.code), "nothing was measured"]
+                raise ConfigError(f"{step}: {error.code}: {'; '.join(filter(None, said))}") from error
             self._progress.say(f"{step}: {error}")
 
 
@@ -238,5 +246,5 @@ def instruments_of(bench: Bench) -> dict[str, Any]:
     return {
         "identities": bench.identities,
         "resources": {"scope": bench.scope.link.resource, "supply": bench.supply.link.resource},
-        "probe": f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {probe.turns} turn(s)",
+        "probe": f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {counted(probe.turns, 'turn')}",
     }

@@ -23,11 +23,11 @@ from experiments.plausible import BENCH_FAULTS
 from experiments.run_calibration import comparison_fault, find_calibration
 from experiments.traces import CaptureRow, Reading, TraceWriter
 from instruments import bench_steps, scope_facts
-from instruments.bench import Bench, load_drivers, supply_limits
+from instruments.bench import Bench, load_drivers, require_read_back, supply_limits
 from instruments.clock import Clock
 from instruments.dut import Dut
 from instruments.e3645a import check_set_points
-from instruments.errors import BenchError, CaptureError, ConfigError, DutError
+from instruments.errors import BenchError, CaptureError, ConfigError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.scope_facts import (
@@ -71,12 +71,17 @@ class Rejected(Exception):
         self.capture, self.retry, self.outcome, self.code = capture, retry, outcome, code
 
 
+class PowerLost(BenchError):
+    """The supply no longer feeds the board, so that nothing can be measured until somebody has seen to it."""
+
+
 @dataclass
 class Station:
     """An open bench at work on a plan.
 
     `prompt` shows steps to a person and tells how that went; `clamp_ready` is what it told of the clamp. With
-    `read_supply` the supply is read during every cell too, and `watch` names a sensor that the board then reads.
+    `read_supply` the supply is read during every cell too, and `watch` names a sensor that the board then reads. With
+    `require_calibration` a record that the run's own comparison contradicts ends the sweep.
     """
 
     bench: Bench
@@ -91,6 +96,7 @@ class Station:
     screen_kept: bool = False
     read_supply: bool = False
     watch: str = ""
+    require_calibration: bool = False
     session: int = 0
     records: Records = NO_RECORDS
     steady: list[tuple[Measured, list[Reading]]] = field(default_factory=list)
@@ -264,11 +270,24 @@ class Station:
         return measured
 
     def _require_right_gain(self, measured: Measured, readings: Sequence[Reading]) -> None:
-        """Refuse a comparison by which a channel is not scaled as lab.yaml has it. Raises ReductionError."""
+        """Refuse a comparison by which a channel is not scaled, or a line not wired, as lab.yaml has it.
+
+        Raises ReductionError.
+        """
         if measured.data.kind == "gain":
             fault = comparison_fault(self.lab, [*self.steady, (measured, list(readings))])
             if fault is not None:
                 raise fault
+            self.checks.require_related(measured.data, wires(self.lab))
+
+    def keep_lines(self, row: CaptureRow, rejected: Rejected) -> None:
+        """Store what the oscilloscope sees now, where a run triggered no record, with the reason and its code."""
+        try:
+            capture = bench_steps.forced_record(self.bench, self.window_s)
+        except InstrumentError as error:
+            _log.warning("no record of lines that do not trigger: %s", error)
+            return
+        self.reject(row, capture, str(rejected), rejected.code)
 
     def reject(self, row: CaptureRow, capture: Capture, reason: str, code: str = "rejected") -> Rejected:
         """Store a capture whose run failed, with the reason and its code; gives what to raise."""
@@ -311,7 +330,7 @@ def check_without_instruments(lab: Lab) -> None:
     """Find the mistakes of a lab.yaml that need no instrument to be found. Raises ConfigError."""
     capabilities(lab)
     channel_settings(lab)
-    load_drivers(lab)
+    require_read_back(lab, load_drivers(lab)[1])
     facts, limits = lab.supply, supply_limits(lab)
     check_set_points("supply", facts.range, limits, facts.voltage_v, facts.current_limit_a)
     if facts.ovp_v > limits.ovp_v:

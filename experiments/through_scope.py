@@ -144,8 +144,8 @@ def _copy(reader: TraceReader, new: Path, scope: MsoX2024A, progress: Progress) 
             if row["state"]:
                 writer.settle(index, row["reason"], row["settled_s"])
         for position, cell in enumerate(reader.cells()):
-            ended_s = cell["ended_s"]
-            writer.cell(position, cell["state"], cell["reason"], cell["capture"], at_s=ended_s)
+            told = {"at_s": cell["ended_s"], "flags": cell["flags"]}
+            writer.cell(position, cell["state"], cell["reason"], cell["capture"], **told)
         if reader.complete:
             writer.complete()
 

@@ -18,6 +18,7 @@ from instruments.clock import Clock, VirtualClock, WallClock
 from instruments.dialogue import Dialogue
 from instruments.dut import Dut
 from instruments.e3645a import E3645A, OVP_LIMIT_V, SupplyLimits
+from instruments.e3645a.ratings import FAMILY
 from instruments.errors import BenchError, ConfigError, IdentityError, LinkError, LinkTimeout
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
@@ -101,6 +102,7 @@ def open_bench(
     to be off. Raises LinkError, IdentityError, ConfigError; nothing has been changed by then.
     """
     scope_driver, supply_driver = load_drivers(lab)
+    require_read_back(lab, supply_driver)
     check_library(lab.visa)
     with contextlib.ExitStack() as stack:
         simulated = _simulated(lab, lab_path, seed, stack)
@@ -201,6 +203,24 @@ def load_drivers(lab: Lab) -> tuple[Any, Any]:
             raise ConfigError(f"{name}.driver {path!r} is no driver of a {name}")
         found.append(driver)
     return found[0], found[1]
+
+
+def require_read_back(lab: Lab, driver: type) -> None:
+    """Refuse a supply whose readings nobody has promised anything of: they are the reference of every result.
+
+    Those of the E364xA family are known. Raises ConfigError.
+    """
+    facts = lab.supply
+    of_family = issubclass(driver, E3645A) and FAMILY.fullmatch(facts.model) is not None
+    if facts.read_back is None and not of_family:
+        raise ConfigError(
+            f"supply: how well a {facts.model} with the driver {facts.driver} reads its own output is not known, "
+            "and its readings are the reference of every result: give supply.read_back in lab.yaml from its data "
+            "sheet, as\n"
+            "  read_back:  # of a reading: share, V or A, one step of the display\n"
+            "    voltage: {relative: 0.0005, absolute: 0.005, step: 0.005}\n"
+            "    current: {relative: 0.0015, absolute: 0.005, step: 0.001}"
+        )
 
 
 def _identify(name: str, instrument: Any, model: str, serial: str) -> str:

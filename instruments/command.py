@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from instruments.plain_text import visible
+
 INTERRUPTED = 130
 
 
@@ -58,17 +60,36 @@ def leave(code: int) -> NoReturn:
 
 
 def say(text: str) -> None:
-    """Print a text; a reader that has gone, or a full disk behind it, stops nothing."""
+    """Print a text; a reader that has gone, or a full disk behind it, stops nothing.
+
+    Control characters, which names and reasons from elsewhere may hold, are shown and not obeyed.
+    """
     try:
-        print(text, flush=True)
+        print(visible(text), flush=True)
     except OSError:
         _to_nowhere(sys.stdout)
+
+
+def tell(text: str) -> None:
+    """Print what a program is there to tell; a reader that has gone stops nothing, as that of `head`.
+
+    Raises OutputError where it cannot be written, as on a full disk.
+    """
+    from instruments.errors import OutputError
+
+    try:
+        print(visible(text), flush=True)
+    except BrokenPipeError:
+        _to_nowhere(sys.stdout)
+    except OSError as error:
+        _to_nowhere(sys.stdout)
+        raise OutputError(f"standard output cannot be written ({error.strerror})") from error
 
 
 def complain(text: str) -> None:
     """Print a text on standard error, in the same manner."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
     except OSError:
         _to_nowhere(sys.stderr)
 

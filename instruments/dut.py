@@ -26,6 +26,10 @@ PINGS, VIRTUAL_PINGS = 20, 5
 """Questions for the DUT's clock: many where other work delays some of them, few in virtual time, where nothing does."""
 
 
+MOST_EDGES = 1_000_000
+"""Edges before the gate that no start frame has."""
+
+
 class DutRefusedError(DutError):
     """The agent will not do what was asked, and lives on.
 
@@ -264,7 +268,7 @@ class Dut:
             weights=message.get("weights"),
             facts=message,
         )
-        if ready.batch != batch or ready.batches < 1:
+        if ready.batch != batch or not 1 <= ready.batches <= max_batches or ready.batch_time_s <= 0:
             raise self._channel.error(f"was asked for batch {batch} and is ready with {ready}", broken=True)
         self._ready = ready
         return ready
@@ -318,8 +322,12 @@ class Dut:
                 f"was to do run and batches {wanted} and did {(message['run_id'], message['batches'])}",
                 broken=True,
             )
+        if self._ready is not None and message["batch"] != self._ready.batch:
+            raise self._channel.error(
+                f"was to run batches of {self._ready.batch} and says {message['batch']}", broken=True
+            )
         gate, stamps = message["gate_ns"], message["batch_ns"]
-        if not all(type(stamp) is int for stamp in (*gate, *stamps)) or len(gate) != 4:
+        if not all(type(t) is int and dut_protocol.is_measure(t) for t in (*gate, *stamps)) or len(gate) != 4:
             raise self._channel.error("logged what is no time stamp", broken=True)
         order = [*gate[:2], *stamps, *gate[2:]]
         if len(stamps) != message["batches"] or any(b < a for a, b in pairwise(order)):
@@ -329,7 +337,8 @@ class Dut:
             )
         frame = message.get("frame") or {"number": None}
         good = frame.get("good") is True
-        if frame.get("number") != self._frame or (good and type(frame.get("edges")) is not int):
+        edges = frame.get("edges")
+        if frame.get("number") != self._frame or (good and not (type(edges) is int and 0 <= edges <= MOST_EDGES)):
             raise self._channel.error(
                 f"was to tell run number {self._frame} on its lines and told {frame.get('number')}", broken=True
             )

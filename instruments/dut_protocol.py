@@ -107,6 +107,8 @@ _MOVES: Dict[Tuple[str, str, str], str] = {
     ("running", "agent", "refused"): "ready",
 }
 
+_END = 1 << 62  # in ns more than a century; what is stored has 64 bits
+
 REFUSALS: FrozenSet[str] = frozenset(["unknown_network", "out_of_memory", "bad_request", "failed"])
 
 
@@ -261,8 +263,14 @@ def check(speaker: str, message: Message) -> None:
     for name, kind in list(fields.items()) + [item for item in optional.items() if item[0] in message]:
         value = message.get(name)
         # bool is an int in Python; a flag where a number belongs is still a mistake.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        if wrong or (isinstance(value, (int, float)) and not is_measure(value)):
             raise DutProtocolError("%s.%s is %r, which will not do" % (message["type"], name, value))
+
+
+def is_measure(value: Any) -> bool:
+    """Return whether a number can be one that was measured or counted: JSON's have no end, and 1e999 is read as inf."""
+    return bool(-_END < value < _END)
 
 
 class Conversation:

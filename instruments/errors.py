@@ -29,6 +29,10 @@ class TraceError(BenchError):
     """A trace file that cannot be written, read or trusted."""
 
 
+class OutputError(BenchError):
+    """What a program was asked to tell, and could not."""
+
+
 class CalibrationError(BenchError):
     """A calibration whose figures contradict each other or the makers' limits; no record is made of it."""
 

@@ -33,6 +33,14 @@ def stop_on_signals() -> None:
     """
     for number in _SIGNALS:
         signal.signal(number, _stop)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _say_dropped
+
+
+def _say_dropped(dropped: sys.UnraisableHookArgs) -> None:
+    """Say what Python drops, but not that it dropped Interrupted: that comes again."""
+    if not isinstance(dropped.exc_value, Interrupted):
+        sys.__unraisablehook__(dropped)
 
 
 def stopping() -> bool:

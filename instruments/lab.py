@@ -6,6 +6,7 @@ Pure but for `load`, which reads one file. Imports no driver and no simulator.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -33,6 +34,14 @@ TRANSPORTS = {"scope": ("socket", "vxi11", "hislip"), "supply": ("prologix", "se
 
 class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _MisplacedError(ValueError):
+    """A mistake that shows only in several keys together, at the one where it can be mended."""
+
+    def __init__(self, message: str, *path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def _resource_list(value: Any) -> Any:
@@ -116,7 +125,7 @@ class SupplyFacts(_Facts):
     current_limit_a: Positive
     ovp_v: Positive
     read_back: ReadBackFacts | None = None
-    """None: as the E364xA family."""
+    """None: as the E364xA family; another supply is not taken without (`bench.require_read_back`)."""
     sense: Literal["remote", "local"] = "remote"
     lead_resistance_ohm: NonNegative | None = None
     lead_resistance_u_ohm: NonNegative = 0.0
@@ -132,20 +141,31 @@ class SupplyFacts(_Facts):
 
     @model_validator(mode="after")
     def _within_limits(self) -> SupplyFacts:
-        for name, asked, limit in (
-            ("voltage_v", self.voltage_v, self.limits.voltage_v),
-            ("current_limit_a", self.current_limit_a, self.limits.current_a),
+        for key, asked, limit_key, limit in (
+            ("voltage_v", self.voltage_v, "voltage_v", self.limits.voltage_v),
+            ("current_limit_a", self.current_limit_a, "current_a", self.limits.current_a),
         ):
             if asked > limit:
-                raise ValueError(f"{name} {asked:g} is above the limit {limit:g} of this bench: lower it")
+                raise _MisplacedError(
+                    f"{asked:g} is above supply.limits.{limit_key}, the {limit:g} of this bench: lower it", key
+                )
         if self.ovp_v > self.most_ovp_v:
-            raise ValueError(
-                f"ovp_v {self.ovp_v:g} is above the {self.most_ovp_v:g} of this bench: lower it, or give limits.ovp_v"
+            known = self.limits.ovp_v is not None
+            raise _MisplacedError(
+                f"{self.ovp_v:g} is above supply.limits.ovp_v, the {self.most_ovp_v:g} of this bench: lower it"
+                if known
+                else f"{self.ovp_v:g} is above {self.most_ovp_v:g}, {OVP_SHARE:g} times supply.limits.voltage_v "
+                f"{self.limits.voltage_v:g}: lower it, or give supply.limits.ovp_v",
+                "ovp_v",
             )
         if self.sense == "local" and self.lead_resistance_ohm is None:
-            raise ValueError("sense is local: give lead_resistance_ohm (and its lead_resistance_u_ohm)")
+            raise _MisplacedError(
+                "local needs supply.lead_resistance_ohm (and supply.lead_resistance_u_ohm): add it", "sense"
+            )
         if self.ovp_v <= self.voltage_v:
-            raise ValueError(f"ovp_v {self.ovp_v:g} would trip at voltage_v {self.voltage_v:g}: raise it")
+            raise _MisplacedError(
+                f"{self.ovp_v:g} would trip at supply.voltage_v {self.voltage_v:g}: raise it", "ovp_v"
+            )
         return self
 
 
@@ -166,7 +186,9 @@ class ProbeFacts(_Facts):
     @model_validator(mode="after")
     def _known_range(self) -> ProbeFacts:
         if self.range_v_per_a not in (0.1, 0.01):
-            raise ValueError(f"range_v_per_a {self.range_v_per_a:g} is not a range of the 1146B: write 0.1 or 0.01")
+            raise _MisplacedError(
+                f"{self.range_v_per_a:g} is not a range of the 1146B: write 0.1 or 0.01", "range_v_per_a"
+            )
         return self
 
 
@@ -205,16 +227,31 @@ class Wiring(_Facts):
     @model_validator(mode="after")
     def _distinct(self) -> Wiring:
         if self.current.channel == self.voltage.channel:
-            raise ValueError("current and voltage are on the same channel: each needs its own")
+            raise _MisplacedError(
+                f"{self.voltage.channel} is wiring.current.channel too, and both cannot be on the same channel: "
+                "each needs its own",
+                "voltage",
+                "channel",
+            )
         if self.gate.digital == self.batch.digital:
-            raise ValueError("gate and batch are on the same digital input: each needs its own")
-        for name, low, high in (
-            ("current", self.current.low_a, self.current.high_a),
-            ("voltage", self.voltage.low_v, self.voltage.high_v),
+            at, other = ("batch", "gate") if "batch" in self.model_fields_set else ("gate", "batch")
+            raise _MisplacedError(
+                f"{self.gate.digital} is wiring.{other}.digital too, and both cannot be on the same digital input: "
+                "each needs its own",
+                at,
+                "digital",
+            )
+        for name, unit, low, high in (
+            ("current", "a", self.current.low_a, self.current.high_a),
+            ("voltage", "v", self.voltage.low_v, self.voltage.high_v),
         ):
             if not low < 0 < high:
-                raise ValueError(
-                    f"{name}: the span {low:g} to {high:g} must include 0 with some room below, where the zero is taken"
+                wrong, other, value = ("high", "low", low) if high <= 0 else ("low", "high", high)
+                raise _MisplacedError(
+                    f"the span from here to wiring.{name}.{other}_{unit} {value:g} must include 0 with some room "
+                    f"below, where the zero is taken: {'raise' if wrong == 'high' else 'lower'} it",
+                    name,
+                    f"{wrong}_{unit}",
                 )
         return self
 
@@ -243,11 +280,12 @@ class DutFacts(_Facts):
     @model_validator(mode="after")
     def _one_device(self) -> DutFacts:
         if self.simulated is None and self.command is None:
-            raise ValueError("give command, which starts the agent on the board, or simulated: tx1")
+            raise ValueError("give dut.command, which starts the agent on the board, or dut.simulated: tx1")
         if self.simulated is not None:
             given = [key for key in ("command", "marker") if key in self.model_fields_set]
             if given:
-                raise ValueError(f"simulated: {self.simulated} is a whole board: delete {' and '.join(given)}")
+                keys = " and ".join(f"dut.{key}" for key in given)
+                raise _MisplacedError(f"dut.simulated: {self.simulated} is a whole board: delete {keys}", given[0])
         return self
 
 
@@ -346,14 +384,6 @@ class SimulationFacts(_Facts):
     faults: FaultFacts = FaultFacts()
 
 
-class _MisplacedError(ValueError):
-    """A mistake that shows only in the whole, at the key where it can be mended."""
-
-    def __init__(self, message: str, *path: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
 class Lab(_Facts):
     """One bench."""
 
@@ -372,8 +402,11 @@ class Lab(_Facts):
     def _voltage_shown(self) -> Lab:
         span = self.wiring.voltage
         if self.supply.voltage_v >= span.high_v:
-            raise ValueError(
-                f"wiring.voltage.high_v {span.high_v:g} hides supply.voltage_v {self.supply.voltage_v:g}: raise it"
+            raise _MisplacedError(
+                f"{span.high_v:g} hides supply.voltage_v {self.supply.voltage_v:g}: raise it",
+                "wiring",
+                "voltage",
+                "high_v",
             )
         return self
 
@@ -384,7 +417,9 @@ class Lab(_Facts):
                 transport = resource.removeprefix("sim:")
                 if transport != resource and (transport not in TRANSPORTS[name] or len(facts.resource) > 1):
                     known = " or ".join(f"sim:{t}" for t in TRANSPORTS[name])
-                    raise ValueError(f"{name}.resource {resource!r}: write {known}, alone")
+                    raise _MisplacedError(
+                        f"{resource!r} stands for nothing here: write {known}, alone", name, "resource"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -392,9 +427,9 @@ class Lab(_Facts):
         if self.simulation is None:
             for name, facts in (("scope", self.scope), ("supply", self.supply)):
                 if any(r.startswith("sim:") for r in facts.resource):
-                    raise ValueError(f"{name}.resource is simulated but there is no `simulation:` section")
+                    raise _MisplacedError("is simulated but there is no `simulation:` section", name, "resource")
             if self.dut.marker == "simulated":
-                raise ValueError("dut.marker is simulated but there is no `simulation:` section")
+                raise _MisplacedError("is simulated but there is no `simulation:` section", "dut", "marker")
             if self.dut.simulated is not None:
                 raise _MisplacedError("needs a `simulation:` section and simulated instruments", "dut", "simulated")
         elif self.dut.simulated is not None:
@@ -503,7 +538,32 @@ def _complaint(model: type[BaseModel], name: str, tree: Any, error: Any) -> tupl
         message = f"{message[0].lower()}{message[1:]}, got {repr(error['input'])[:80]}"
         if error["type"] == "string_type" and isinstance(error["input"], int | float):
             message += "; put it in quotes"
+        elif error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
+            message += _as_a_number(str(path[-1]), error["input"])
     return line, f"{name}:{line}: {key}: {message}"
+
+
+_UNITS = {"v": "V", "a": "A", "s": "s", "hz": "Hz", "ohm": "Ω", "c": "°C", "a2s": "A²s"}
+"""Units by the ending of a key's name."""
+
+_PREFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6}
+
+
+def _as_a_number(key: str, text: str) -> str:
+    """What to write instead of a number that came as text, with its unit perhaps; empty where nobody can tell."""
+    found = re.fullmatch(r"([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*([^\s\d]*)", text.strip())
+    if found is None:
+        return ""
+    number, unit = float(found[1].replace(",", ".")), found[2]
+    in_name = _UNITS.get(key.rpartition("_")[2] if "_" in key else "", "")
+    if not unit:
+        return f"; write {number:g}, without quotes" if "," not in found[1] else f"; write {number:g}"
+    if unit == "%" and not in_name:
+        return f"; write {number / 100:g}, a share"
+    spelt = unit.replace("Ohm", "Ω").replace("ohm", "Ω").replace("\u2126", "Ω")  # the sign for it is another letter
+    if in_name and spelt.endswith(in_name) and (factor := _PREFIXES.get(spelt.removesuffix(in_name))):
+        return f"; write {number * factor:g}, the unit is in the key's name"
+    return f"; a number in {in_name} is expected, without its unit" if in_name else f"; write {number:g} alone"
 
 
 def _line_of(tree: Any, path: list[Any]) -> int:

@@ -77,22 +77,46 @@ class Decoded:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Where any line of a record moves: the first samples after, and all bits before and from there on, (n,) each.
+
+    Of a record of `samples`, the first of which is `first`. Gone through once, it serves `decode` and `start_frame`.
+    """
+
+    at: NDArray[np.int64]
+    before: NDArray[np.unsignedinteger[Any]]
+    level: NDArray[np.unsignedinteger[Any]]
+    samples: int
+    first: int
+
+
+def changes(bits: Bits) -> Changes:
+    """Go through the bits of a record, (n,), once."""
+    if isinstance(bits, Changes):
+        return bits
+    at = np.flatnonzero(bits[1:] != bits[:-1])
+    return Changes(at + 1, bits[at], bits[at + 1], len(bits), int(bits[0]) if len(bits) else 0)
+
+
+Bits = NDArray[np.unsignedinteger[Any]] | Changes
+"""Bits of a record, (n,), bit k = Dk; or what is known of where they change."""
+
+
 def edges(bits: NDArray[np.unsignedinteger[Any]], bit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the edges of one line: index of the first sample after each edge, and the level from there.
 
     `bits` has shape (n,), bit k = Dk. Returns two arrays of one length.
     """
-    return _edges(bits, bit)[0]
+    return _edges(changes(bits), bit)[0]
 
 
-def _edges(bits: NDArray[np.unsignedinteger[Any]], *lines: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The same of several lines, the record gone through once."""
-    at = np.flatnonzero(bits[1:] != bits[:-1]) + 1
-    before, level = bits[at - 1], bits[at]
-    found = []
+def _edges(moves: Changes, *lines: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The same of several lines."""
+    found, moved = [], moves.before ^ moves.level
     for bit in lines:
-        moved = np.flatnonzero(((before ^ level) >> bit) & 1)
-        found.append((at[moved].astype(np.int64), ((level[moved] >> bit) & 1).astype(np.int64)))
+        mine = (moved & (1 << bit)) != 0
+        found.append((moves.at[mine].astype(np.int64), ((moves.level[mine] >> bit) & 1).astype(np.int64)))
     return found
 
 
@@ -135,25 +159,26 @@ def lines_of(passed: NDArray[np.uint8], gate_bit: int, batch_bit: int, steps: in
     return np.asarray((whole >> 1) << gate_bit | (whole & 1) << batch_bit, dtype=np.uint8)
 
 
-def decode(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int, *, framed: bool = False) -> Decoded:
+def decode(bits: Bits, gate_bit: int, batch_bit: int, *, framed: bool = False) -> Decoded:
     """Find the gate's window and the batch ends in it.
 
     Every departure from one whole window is reported by kind and the window withheld; nothing is
     guessed. `framed` says that edges before the gate are a start frame.
     """
-    (at, level), (ends, _) = _edges(bits, gate_bit, batch_bit)
+    moves = changes(bits)
+    (at, level), (ends, _) = _edges(moves, gate_bit, batch_bit)
     problems: list[Problem] = []
-    if len(bits) == 0:
+    if moves.samples == 0:
         return Decoded(None, (Problem("missing", "the record has no samples"),))
     if len(at) == 0:
-        state = "high" if (int(bits[0]) >> gate_bit) & 1 else "low"
+        state = "high" if (moves.first >> gate_bit) & 1 else "low"
         return Decoded(None, (Problem("missing", f"the gate line never moves: it is {state} in the whole record"),))
     if level[0] == 0:
         problems.append(Problem("cut", "the gate is already high at the record's start: the window is cut"))
     if level[-1] == 1:
         problems.append(Problem("cut", "the gate is still high at the record's end: the window is cut"))
     if len(at) > 2:
-        kind, what = _too_many(at, max(LEAST_CLOSE, round(CLOSE_SHARE * len(bits))))
+        kind, what = _too_many(at, max(LEAST_CLOSE, round(CLOSE_SHARE * moves.samples)))
         problems.append(Problem(kind, f"the gate has {len(at)} edges where 2 were expected: {what}"))
     if problems:
         return Decoded(None, tuple(problems))
@@ -181,9 +206,7 @@ def _too_many(at: NDArray[np.int64], close: int) -> tuple[Kind, str]:
     return "extra", f"a second run, or more, from sample {int(at[2])} on"
 
 
-def swapped(
-    bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int, batches: int, *, framed: bool = False
-) -> bool:
+def swapped(bits: Bits, gate_bit: int, batch_bit: int, batches: int, *, framed: bool = False) -> bool:
     """Whether a record makes sense with both lines in each other's place only, with as many batches as were logged."""
     if decode(bits, gate_bit, batch_bit, framed=framed).window is not None:
         return False
@@ -204,26 +227,27 @@ class StartFrame:
     problem: Problem | None
 
 
-def start_frame(bits: NDArray[np.unsignedinteger[Any]], gate_bit: int, batch_bit: int) -> StartFrame:
+def start_frame(bits: Bits, gate_bit: int, batch_bit: int) -> StartFrame:
     """Read the start frame that ended last before the gate's first rise.
 
     Its own start interval says how long a unit is. Intervals that are no whole number of units and a wrong check
     sum are problems, as are too few edges; edges before the frame are counted only.
     """
-    (at, level), (ends, _) = _edges(bits, gate_bit, batch_bit)
+    moves = changes(bits)
+    (at, level), (ends, _) = _edges(moves, gate_bit, batch_bit)
     rises = at[level == 1]
     ends = ends[ends < rises[0]] if len(rises) else ends
     if len(ends) < marker_frame.EDGES:
-        start = int(ends[0]) if len(ends) else int(rises[0]) if len(rises) else len(bits)
+        start = int(ends[0]) if len(ends) else int(rises[0]) if len(rises) else moves.samples
         problem = (
             f"no start frame: {len(ends)} edges of the batch line before the gate, and {marker_frame.EDGES} make one"
         )
         return StartFrame(None, start, len(ends), Problem("frame", problem))
-    gaps = np.diff(ends[-marker_frame.EDGES :]).astype(np.float64)
-    units = gaps / (gaps[0] / marker_frame.START_UNITS)
-    whole = np.rint(units[1:])
+    first, *gaps = (b - a for a, b in itertools.pairwise(ends[-marker_frame.EDGES :].tolist()))
+    units = [gap / (first / marker_frame.START_UNITS) for gap in gaps]
+    whole = [round(u) for u in units]
     start = int(ends[0])
-    if np.any(np.abs(units[1:] - whole) > UNIT_TOLERANCE) or np.any((whole < 1) | (whole > 2)):
+    if any(abs(u - w) > UNIT_TOLERANCE or not 1 <= w <= 2 for u, w in zip(units, whole, strict=True)):
         damage = "the start frame is damaged: its edges do not keep its rhythm"
         return StartFrame(None, start, len(ends), Problem("frame", damage))
     word = int("".join("1" if w == 2 else "0" for w in whole), 2)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .wording import counted
 
 #: Zero offset that the maker allows, in amperes at the jaw, after zeroing (data sheet, unconfirmed).
 OFFSET_LIMIT_A = 0.05
@@ -136,7 +137,7 @@ class Probe1146B:
         beyond = at_jaw_a > self._spec.peak_a
         if beyond and (self.range_v_per_a == 0.1 or at_jaw_a > 100):
             raise ConfigError(
-                f"{current_a:g} A through {self.turns} turn(s) is beyond the probe's range of "
+                f"{current_a:g} A through {counted(self.turns, 'turn')} is beyond the probe's range of "
                 f"{self._spec.peak_a:g} A at {self.range_v_per_a:g} V/A; use fewer turns or 10 mV/A"
             )
         fraction = 0.15 if beyond else self._spec.gain_fraction

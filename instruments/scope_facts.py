@@ -12,6 +12,7 @@ from instruments.lab import Lab
 from instruments.mso_x2024a import AcquisitionPlan, Capabilities, ChannelSettings, next_full_scale, plan_acquisition
 from instruments.probe_1146b import Probe1146B
 from instruments.waveform import Capture, Record
+from instruments.wording import counted
 
 POINTS = 100_000
 """Points asked of the oscilloscope for each record; what came is in the preamble."""
@@ -97,7 +98,7 @@ def beyond_the_clamp(lab: Lab, current: Record) -> str:
 
 def _ends(record: Record) -> NDArray[np.float64]:
     """The lowest and highest reading of a record, holes counted: quickly told of a record without a fault."""
-    ends = np.array([record.codes.min(), record.codes.max()], dtype=np.float64)
+    ends = np.array(record.span, dtype=np.float64)
     p = record.preamble
     return np.asarray((ends - p.y_reference) * p.y_increment + p.y_origin)
 
@@ -120,7 +121,7 @@ def channel_settings(lab: Lab) -> tuple[ChannelSettings, ChannelSettings]:
     if max(abs(c.low_a), abs(c.high_a)) > probe.peak_current_a:
         raise ConfigError(
             f"wiring.current: the span reaches beyond the {probe.peak_current_a:g} A that the probe shows at "
-            f"{lab.probe.range_v_per_a:g} V/A with {lab.probe.turns} turn(s)"
+            f"{lab.probe.range_v_per_a:g} V/A with {counted(lab.probe.turns, 'turn')}"
         )
     try:
         voltage = ChannelSettings(

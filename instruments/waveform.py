@@ -131,6 +131,11 @@ class Record:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """Lowest and highest code; raises ValueError for a record without one."""
+        return int(self.codes.min()), int(self.codes.max())
+
     @property
     def _step(self) -> int:
         return 0x100 if self.codes.dtype == np.uint16 else 1

@@ -81,7 +81,7 @@ class Chromium:
         try:
             self._session = ""
             self._ask("Browser.close")
-            self._process.wait(10)
+            self._process.wait(200)
         except (OSError, RuntimeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()

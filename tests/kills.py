@@ -47,6 +47,7 @@ PLACES = {
     "arming": Place("instruments.mso_x2024a.driver:MsoX2024A.arm"),
     "armed": _journal("armed", after=True),
     "running": _journal("running", after=True),
+    "forced": Place("instruments.mso_x2024a.driver:MsoX2024A.force_trigger", after=True),
     "fetching": Place("instruments.mso_x2024a.driver:MsoX2024A.fetch"),
     "fetched": _journal("fetched", after=True),
     "codes being compressed": Place(f"{WRITER}._summarise"),
@@ -62,8 +63,13 @@ PLACES = {
 }
 
 
-def kill_at(place: Place, number: int) -> None:
-    """Arrange that this process dies at the `number`-th call that counts."""
+def die() -> None:
+    """End this process as a loss of power does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def act_at(place: Place, number: int, deed: Callable[[], None] = die) -> None:
+    """Arrange that a deed is done at the `number`-th call that counts."""
     module, _, path = place.target.partition(":")
     owner = importlib.import_module(module)
     *names, last = path.split(".")
@@ -75,19 +81,21 @@ def kill_at(place: Place, number: int) -> None:
     @functools.wraps(function)
     def watched(*args: Any, **options: Any) -> Any:
         nonlocal found
-        found += place.counts(*args, **options)
-        if not place.after and found == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        counted = place.counts(*args, **options)
+        found += counted
+        here = counted and found == number
+        if here and not place.after:
+            deed()
         given = function(*args, **options)
-        if place.after and found == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if here and place.after:
+            deed()
         return given
 
     setattr(owner, last, watched)
 
 
 if __name__ == "__main__":
-    kill_at(PLACES[sys.argv[1]], int(sys.argv[2]))
+    act_at(PLACES[sys.argv[1]], int(sys.argv[2]))
     from experiments.power_sweep import main
 
     sys.exit(main(sys.argv[3:]))

@@ -19,7 +19,7 @@ def find(version: str) -> str | None:
                 [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=200,
             )
         except (OSError, subprocess.TimeoutExpired):
             continue

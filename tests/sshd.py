@@ -30,21 +30,25 @@ class Sshd:
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
         if os.geteuid() == 0:  # where the server runs as root it wants this folder
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self.port = _free_port()
-        self._configure()
         self.log = folder / "sshd.log"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            self._await()
-        except BaseException:
-            self.close()
-            raise
+        for tries_left in reversed(range(5)):
+            self.port = _free_port()
+            self._configure()
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
+                    stdin=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            try:
+                self._await()
+                return
+            except BaseException as error:
+                self.close()
+                taken = isinstance(error, RuntimeError) and "in use" in self.log.read_text()
+                if not (taken and tries_left):  # somebody else got the port meanwhile
+                    raise
 
     def _configure(self) -> None:
         # The account of a bare container may be locked, which only PAM overlooks.
@@ -101,12 +105,12 @@ class Sshd:
             os.kill(pid, signal.SIGKILL)
 
     def _await(self) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 100
         said = ""
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 raise RuntimeError(f"sshd does not start: {self.log.read_text().strip()}")
-            done = subprocess.run([*self.command, "echo", "here"], capture_output=True, text=True, timeout=20)
+            done = subprocess.run([*self.command, "echo", "here"], capture_output=True, text=True, timeout=200)
             if done.stdout.strip() == "here":
                 return
             said = done.stderr.strip()
@@ -117,7 +121,7 @@ class Sshd:
         """End the server and its connections."""
         self.cut()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(200)
 
 
 def _free_port() -> int:

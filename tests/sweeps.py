@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import forked
 from tests.worlds import LAB
 
 ROOT = LAB.parent
@@ -55,8 +56,13 @@ def agent_with(folder: Path, code: str) -> tuple[str, str]:
     )
 
 
-def run(module: str, *args: str | Path, timeout_s: float = 100.0) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module` to its end from the project's root."""
+def run(module: str, *args: str | Path, timeout_s: float = 200.0) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` to its end from the project's root, in a process that need not load the libraries."""
+    return forked.run(["-m", module, *map(str, args)], timeout_s, {"PYTHONWARNINGS": "error"})
+
+
+def run_afresh(module: str, *args: str | Path, timeout_s: float = 200.0) -> subprocess.CompletedProcess[str]:
+    """As `run`, in a Python of its own with its own order of sets: for what must be the same in any."""
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, args)],
         cwd=ROOT,
@@ -89,7 +95,17 @@ def served_bench(folder: Path, *changes: tuple[str, str]) -> Iterator[tuple[Path
     """A simulated bench in a process of its own, and a lab file that reaches it by its addresses."""
     state = folder / "state"
     process = subprocess.Popen(
-        [sys.executable, "-m", "instruments.simulated", "--lab", str(LAB), "--state-dir", str(state)],
+        [
+            sys.executable,
+            "-m",
+            "instruments.simulated",
+            "--lab",
+            str(LAB),
+            "--state-dir",
+            str(state),
+            "--portmapper",
+            "0",
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -107,7 +123,7 @@ def served_bench(folder: Path, *changes: tuple[str, str]) -> Iterator[tuple[Path
         yield lab, addresses
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(200)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -117,6 +133,6 @@ def output_is_on(addresses: dict) -> bool:
     import serial
 
     path = addresses["supply"]["serial"][0].removeprefix("ASRL").removesuffix("::INSTR")
-    with serial.Serial(path, 9600, timeout=5) as port:
+    with serial.Serial(path, 9600, timeout=60) as port:
         port.write(b"SYST:REM\nOUTP?\n")
         return port.readline().strip() == b"1"

@@ -15,6 +15,8 @@ from typing import Any
 from experiments.outcome import Outcome
 from experiments.traces import TraceReader
 from instruments.lab import Lab
+from instruments.plain_text import one_line
+from instruments.wording import counted
 
 UNKNOWN, NONE = "unknown", "none"
 DAYS_APART = 30.0
@@ -41,7 +43,7 @@ class Difference:
     @property
     def line(self) -> str:
         """One line for people."""
-        return f"{self.name}: A has {self.a}; B has {self.b}"
+        return one_line(f"{self.name}: A has {self.a}; B has {self.b}")
 
     def as_dict(self) -> dict[str, str]:
         """The same as plain values."""
@@ -167,7 +169,7 @@ def _identity(told: list[dict[str, Any]], name: str, *, firmware: bool = False) 
 
 def _probe(lab: Lab) -> str:
     probe = lab.probe
-    return f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {probe.turns} turn(s)"
+    return f"{probe.model} {probe.serial}, {probe.range_v_per_a:g} V/A, {counted(probe.turns, 'turn')}"
 
 
 def told_by(rows: Iterable[str]) -> str:

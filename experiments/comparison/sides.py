@@ -14,6 +14,7 @@ from calibration.model import Calibration
 from experiments.comparison import context
 from experiments.comparison.context import Fact
 from instruments.errors import ConfigError
+from instruments.plain_text import of_table_cell, one_line
 
 if TYPE_CHECKING:
     from experiments.outcome import Outcome
@@ -72,8 +73,10 @@ def load(path: Path) -> Side:
 def _of_trace(path: Path) -> Side:
     from experiments.reduction import reduce_run
     from experiments.traces import TraceReader
+    from experiments.traces.agreement import require_agreement
 
     with TraceReader(path) as reader:
+        require_agreement(reader)
         return of_run(path, reader, reduce_run(reader))
 
 
@@ -85,14 +88,15 @@ def of_run(path: Path, reader: TraceReader, outcome: Outcome) -> Side:
     for repeat in outcome.repeats:
         values.setdefault((repeat.result.network, repeat.result.batch), []).append(repeat.result)
     rows, empty = {}, {}
-    for key, row, about in zip(outcome.pairs, outcome.rows, outcome.device, strict=True):
+    for (network, batch), row, about in zip(outcome.pairs, outcome.rows, outcome.device, strict=True):
+        key = one_line(network), batch  # as a table has it
         if row is None:
             empty[key] = about.outcome
             continue
         rows[key] = Row(
             row.repeats,
             {name: getattr(row, name) for name in QUANTITIES},
-            {name: tuple(getattr(one, name).value for one in values.get(key, ())) for name in QUANTITIES},
+            {name: tuple(getattr(one, name).value for one in values.get((network, batch), ())) for name in QUANTITIES},
             (row.power_w.value / volts, row.idle_power_w.value / volts),
             about.flags,
         )
@@ -112,7 +116,7 @@ def _of_csv(path: Path) -> Side:
     rows, empty = {}, {}
     for number, line in enumerate(table, 2):
         try:
-            key = line["network"], int(line["batch"])
+            key = of_table_cell(line["network"]), int(line["batch"])
             if not line["energy_per_image_j"]:
                 empty[key] = line.get("outcome") or "no result"
                 continue
@@ -124,7 +128,7 @@ def _of_csv(path: Path) -> Side:
     modes = [f"{line.get('dtype') or ''} {line.get('mode') or ''}".strip() for line in table]
     facts = {
         "source": Fact(source),
-        "device as it says": Fact(context.told_by([line.get("device") or "" for line in table])),
+        "device as it says": Fact(context.told_by([of_table_cell(line.get("device") or "") for line in table])),
         "mode as run": Fact(context.told_by(modes)),
     }
     return Side(path, source == "simulated", math.nan, facts, rows, empty, None)

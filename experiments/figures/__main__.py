@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.command import complain, leave, run, say
+from instruments.plain_text import one_line
 
 if TYPE_CHECKING:
     from experiments.figures.catalogue import Drawn, Figure
@@ -46,22 +47,25 @@ def main(argv: list[str] | None = None) -> int:
 def _draw(args: argparse.Namespace) -> int:
     from experiments.figures.catalogue import Options, choose
     from experiments.figures.rows import NothingToDrawError
+    from experiments.progress import at_work
     from experiments.traces import check_writable
 
     options = Options(_kind(args.memory), _cell(args.cell))
     figures = _cited_only(choose(args.only), args)
     with contextlib.ExitStack() as stack:
-        runs = open_runs(args.runs, stack)
+        with at_work(quiet=args.quiet) as show:
+            runs = open_runs(args.runs, stack, show)
         out: Path = args.out or (_folder(args.runs[0]) / "figures" if args.runs else Path("figures"))
         check_writable(out)
         wanting = []
         for figure in figures:
             try:
-                drawn = figure.draw(runs, options)
+                with at_work(quiet=args.quiet) as show:
+                    show(f"drawing figure {figure.number}, {figure.title}")
+                    names = write(out, figure, figure.draw(runs, options))
             except NothingToDrawError as error:
-                wanting.append(f"figure {figure.number}, {figure.title}: not drawn: {error}")
+                wanting.append(one_line(f"figure {figure.number}, {figure.title}: not drawn: {error}"))
                 continue
-            names = write(out, figure, drawn)
             if not args.quiet:
                 endings = ", ".join(name.removeprefix(figure.file) for name in names)
                 say(f"figure {figure.number}, {figure.title}: {out / figure.file}: {endings}")
@@ -134,11 +138,17 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def open_runs(paths: Sequence[Path], stack: contextlib.ExitStack) -> list[Run]:
-    """Open and reduce every run. Raises ConfigError for a folder without a run, TraceError for a damaged file."""
+def open_runs(
+    paths: Sequence[Path], stack: contextlib.ExitStack, show: Callable[[str], None] = lambda _: None
+) -> list[Run]:
+    """Open and reduce every run, and `show` which.
+
+    Raises ConfigError for a folder without a run, TraceError for a damaged file.
+    """
     from experiments.figures.rows import Run
     from experiments.reduction import reduce_run
     from experiments.traces import TraceReader
+    from experiments.traces.agreement import require_agreement
     from instruments.errors import ConfigError
 
     files = [path / "trace.h5" if path.is_dir() else path for path in paths]
@@ -151,6 +161,8 @@ def open_runs(paths: Sequence[Path], stack: contextlib.ExitStack) -> list[Run]:
     runs = []
     for file, label in zip(files, labels(resolved), strict=True):
         reader = stack.enter_context(TraceReader(file))
+        show(f"reducing {file}")
+        require_agreement(reader)
         runs.append(Run(reader, reduce_run(reader), label))
     return runs
 

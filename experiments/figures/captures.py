@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Calibration
-from experiments.capture_data import CaptureData, ReductionError, wires
+from experiments.capture_data import CaptureData, ReductionError, Wires, wires
 from experiments.figures.rows import Run
 from experiments.journal import Reading
 from experiments.measure import Measured, measure
+from experiments.parts import measure_part
 from experiments.run_calibration import find_calibration
 from instruments.markers import Window
 
@@ -22,13 +23,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Waveform:
-    """One capture of a cell: power in W, lines as levels, all of shape (n,), time from the gate's rise in s."""
+    """One capture of a cell: power in W, lines as levels, all of shape (n,), time from the gate's rise in s.
+
+    Of a run of several captures `rise` and `fall` say whether this one holds the gate's edges; where it does not,
+    `loop` goes from the first end of a batch, or to the end of the record.
+    """
 
     data: CaptureData
     loop: Window
     power_w: Floats
     gate: NDArray[np.bool_]
     batch_line: NDArray[np.bool_]
+    rise: bool = True
+    fall: bool = True
 
     @property
     def dt_s(self) -> float:
@@ -70,16 +77,27 @@ def waveforms(run: Run, network: str, batch: int) -> Iterator[Waveform]:
         if (data.network, data.batch) != (network, batch) or data.session not in known:
             continue
         try:
-            loop = measure(data, roles).loop
+            found = _of_part(data, roles) if data.method else (measure(data, roles).loop, True, True)
         except ReductionError:
             continue
+        loop, rise, fall = found
         if loop is None:
             continue
         current, voltage = known[data.session].current, known[data.session].voltage
         amps = (data.capture[roles.current].values() - current.offset.at(data.at_s)) / current.gain.value
         volts = (data.capture[roles.voltage].values() - voltage.offset.at(data.at_s)) / voltage.gain.value
         lines = data.capture[roles.markers]
-        yield Waveform(data, loop, amps * volts, lines.bit(roles.gate_bit), lines.bit(roles.batch_bit))
+        yield Waveform(data, loop, amps * volts, lines.bit(roles.gate_bit), lines.bit(roles.batch_bit), rise, fall)
+
+
+def _of_part(data: CaptureData, roles: Wires) -> tuple[Window | None, bool, bool]:
+    """The work in one capture of a run, and whether it holds the gate's rise and fall."""
+    part = measure_part(data, roles)
+    marks = np.rint(part.marks / data.capture.dt_s).astype(int).tolist()
+    if not marks or part.window is None:
+        return None, part.rise, part.fall
+    stop = round(part.start_s / data.capture.dt_s) + part.window.n
+    return Window(marks[0], stop, tuple(marks[1:])), part.rise, part.fall
 
 
 def clock(run: Run) -> dict[int, float]:

@@ -32,7 +32,7 @@ class Folded:
     """Mean power by phase over the batches of a cell: arrays of shape (bins,).
 
     `sd` is the standard deviation from batch to batch, `half` the half-width of the mean's 95 % interval. The first
-    batch of each record begins at rest: `first` is the mean of those, which are in none of the others.
+    batch of each run begins at rest: `first` is the mean of those, which are in none of the others; NaN without one.
     """
 
     mean: Floats
@@ -54,7 +54,7 @@ def fold(found: Sequence[Waveform]) -> Folded:
     Raises NothingToDrawError where a batch has too few samples, or where there are fewer than two.
     """
     spans = [(w, a, b) for w in found for a, b in zip(w.edges, w.edges[1:], strict=False)]
-    later = [a != w.loop.start for w, a, _ in spans]
+    later = [not w.rise or a != w.loop.start for w, a, _ in spans]
     if sum(later) < 2:
         raise NothingToDrawError(
             f"{sum(later)} batches that follow another are too few: choose a smaller batch with --cell"
@@ -65,12 +65,13 @@ def fold(found: Sequence[Waveform]) -> Folded:
             f"a batch has {samples:.0f} samples, too few to see anything in: choose another --cell"
         )
     bins = min(BINS, int(min(b - a for _, a, b in spans)))
-    rows = np.concatenate([fold_rows(w.power_w, np.array(w.edges), bins) for w in found])
+    rows = np.concatenate([fold_rows(w.power_w, np.array(w.edges), bins) for w in found if len(w.edges) > 1])
     kept, first = rows[later], rows[np.invert(later)]
+    of_first = first.mean(axis=0) if len(first) else np.full(bins, np.nan)
     sd = kept.std(axis=0, ddof=1)
     half = student_t(COVERAGE_PROBABILITY, len(kept) - 1) * sd / math.sqrt(len(kept))
     batch_s = float(np.mean([(b - a) * w.dt_s for w, a, b in spans]))
-    return Folded(kept.mean(axis=0), sd, half, first.mean(axis=0), len(kept), batch_s)
+    return Folded(kept.mean(axis=0), sd, half, of_first, len(kept), batch_s)
 
 
 def settling_s(found: Sequence[Waveform]) -> float:
@@ -78,7 +79,8 @@ def settling_s(found: Sequence[Waveform]) -> float:
 
     NaN where nothing was recorded after the gate, or where power does not fall.
     """
-    dt_s = min(w.dt_s for w in found)
+    found = [w for w in found if w.fall]
+    dt_s = min((w.dt_s for w in found), default=math.nan)
     steps = []
     for w in found:
         n = int(SETTLED_BEFORE_S / w.dt_s)

@@ -18,6 +18,7 @@ from experiments.figures.style import short
 from experiments.outcome import Outcome
 from experiments.traces import TraceReader
 from instruments.errors import BenchError
+from instruments.plain_text import table_cell
 
 DTYPE_BYTES = {"fp16": 2, "bf16": 2, "int8": 1}
 PAPER_BATCHES = (1, 16)
@@ -48,7 +49,7 @@ class Table:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return device.text(value) if isinstance(value, float) else str(value)
+    return device.text(value) if isinstance(value, float) else table_cell(str(value))
 
 
 @dataclass(frozen=True)

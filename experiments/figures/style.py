@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.networks import NETWORKS
+from instruments.plain_text import one_line
 
 if TYPE_CHECKING:
     from experiments.outcome import Outcome
@@ -82,6 +83,7 @@ def markers(networks: Sequence[str]) -> dict[str, str]:
 
 def short(name: str) -> str:
     """A network's name as it fits into a figure."""
+    name = one_line(name)
     if len(name) <= LONGEST_NAME:
         return name
     half = (LONGEST_NAME - 1) // 2
@@ -95,7 +97,7 @@ def styled() -> Iterator[None]:
     import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that the font lacks
+        _names_in_any_letters()
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
@@ -158,15 +160,41 @@ def settle(figure: Any) -> None:
             axes.set_position([round(share, 9) for share in axes.get_position(original=True).bounds])
 
 
+_SUBDIVISIONS = (
+    (1.0,),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+)
+LEAST_TICKS = 4
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Where a logarithmic axis is labelled: at powers of ten, and between them as often as it takes to be read."""
+    found: list[float] = []
+    for parts in _SUBDIVISIONS:
+        tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = [part * 10.0**ten for ten in tens for part in parts]
+        found = [value for value in values if low * 0.999 <= value <= high * 1.001]
+        if len(found) >= LEAST_TICKS:
+            return found
+    from matplotlib.ticker import MaxNLocator
+
+    even = [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    return even if len(even) > len(found) else found
+
+
 def plain_log(axis: Any) -> None:
-    """Tick a logarithmic axis at 1, 2 and 5 (1 alone over many decades), in plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Tick a logarithmic axis where `log_ticks` says, in plain numbers; ticks without a number stand between them."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low) if low > 0 else 1.0
-    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3.2 else (1.0, 2.0, 5.0), numticks=30))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if not 0 < low < high:
+        return
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=30))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def network_legend(figure: Any, networks: Sequence[str], *, lines: bool) -> None:
@@ -223,5 +251,12 @@ def svg(figure: Any) -> bytes:
 
 def _saved(figure: Any, form: str, metadata: dict[str, Any], dpi: int) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
+    with warnings.catch_warnings():
+        _names_in_any_letters()
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+def _names_in_any_letters() -> None:
+    """Names may be in letters that the font lacks: boxes stand for them."""
+    warnings.filterwarnings("ignore", "Glyph .* missing from")

@@ -35,7 +35,7 @@ def power_within_a_batch(runs: Sequence[Run], options: Options) -> Drawn:
         column.folded_mean(grid[3][k])
     notes = [
         f"{sources.of(runs, power='power')}; corrected as the results are",
-        "the folded mean shows what repeats in step with the batches, without the first of each record, which "
+        "the folded mean shows what repeats in step with the batches, without the first of each run, which "
         "begins at rest; spread and interval are those from batch to batch, without the bench's own (figure 13)",
         *(column.honest() for column in drawn),
     ]
@@ -161,7 +161,7 @@ class _Column:
             t, f.mean - f.half, f.mean + f.half, color=PALE, linewidth=0, label="95 % interval of the mean"
         )
         axes.plot(t, f.mean, color=BLUE, linewidth=1.0, label=f"mean of {f.batches} batches")
-        axes.plot(t, f.first, color="#fd8d3c", linewidth=0.7, zorder=1.5, label="first of each record")
+        axes.plot(t, f.first, color="#fd8d3c", linewidth=0.7, zorder=1.5, label="first of each run")
         if math.isfinite(self.settling):
             width = min(self.settling, f.batch_s) * factor
             axes.axvspan(

@@ -16,6 +16,7 @@ from experiments.findings.verdict import MIN_REPEATS, listed
 from experiments.outcome import Outcome
 from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
+from experiments.traces.agreement import require_agreement
 from instruments.errors import ConfigError
 
 RUN_COLUMNS = ("network", "batch", "session", "repeat", "power_w", "net_power_w", "time_s", "energy_j", "net_energy_j")
@@ -101,7 +102,10 @@ def load(paths: Sequence[Path]) -> Sample:
     if doubled:
         raise ConfigError(f"{doubled[0]} is named twice: its runs would count twice")
     with ExitStack() as stack:
-        outcomes = [reduce_run(stack.enter_context(TraceReader(file))) for file in files]
+        readers = [stack.enter_context(TraceReader(file)) for file in files]
+        for reader in readers:
+            require_agreement(reader)
+        outcomes = [reduce_run(reader) for reader in readers]
         return sample_of(list(zip(map(str, paths), outcomes, strict=True)))
 
 

@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 def _write(args: argparse.Namespace) -> int:
     from experiments.compare import margin_of
     from experiments.figures.__main__ import open_runs
+    from experiments.progress import at_work
     from experiments.report.outputs import write_whole
     from experiments.report.page import ONE_RUN, page
     from experiments.traces import check_writable
@@ -49,10 +50,11 @@ def _write(args: argparse.Namespace) -> int:
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out {out}: name the file to write, such as report.html")
     check_writable(out.parent)
-    with contextlib.ExitStack() as stack:
-        runs = open_runs(args.runs, stack)
+    with contextlib.ExitStack() as stack, at_work(quiet=args.quiet) as show:
+        runs = open_runs(args.runs, stack, show)
         if len(runs) == 1:
             runs = [replace(runs[0], label=ONE_RUN)]
+        show("drawing the figures and the report")
         text = page(runs, replayed=True, anyway=args.anyway, margin=margin).encode()
     try:
         write_whole(out, text)

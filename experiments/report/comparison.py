@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.figures.rows import Run, all_networks
 from experiments.report import markup
-from experiments.report.text import shown
+from experiments.report.text import SHOWN, shown
 
 if TYPE_CHECKING:
     from experiments.comparison.context import Difference
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.02
 MOST_NOTES = 6
-SHOWN = (("time_per_image_s", "time [ms/image]", 1e3), ("net_power_w", "net power [W]", 1.0),
-         ("energy_per_image_j", "energy [mJ/image]", 1e3))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,10 @@ def beside(runs: Sequence[Run]) -> str:
     names = all_networks(runs)
     keys = sorted({pair for run in runs for pair in run.outcome.pairs}, key=lambda key: (names.index(key[0]), key[1]))
     rows = [dict(zip(run.outcome.pairs, run.outcome.rows, strict=True)) for run in runs]
-    lines = [["network", "batch", *(f"{label}, {run.label}" for _, label, _ in SHOWN for run in runs)]]
+    lines = [["network", "batch", *(f"{label} [{unit}], {run.label}" for _, label, unit, _ in SHOWN for run in runs)]]
     for key in keys:
         cells = [key[0], str(key[1])]
-        for name, _, factor in SHOWN:
+        for name, _, _, factor in SHOWN:
             for mine in rows:
                 row = mine.get(key)
                 cells.append(shown(row, name, factor) if row is not None else "no result" if key in mine else "–")

@@ -8,10 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from instruments.plain_text import visible
+
 
 def text(value: object) -> str:
-    """A value as text between tags or in a quoted attribute."""
-    return html.escape(str(value))
+    """A value as text between tags or in a quoted attribute; control characters become visible."""
+    return html.escape(visible(str(value)))
 
 
 def attributes(given: Mapping[str, object]) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from experiments import budgets, figures
 from experiments.command import complain, say
 from experiments.outcome import Outcome, results_csv
+from experiments.progress import at_work
 from experiments.reduction import reduce_run
 from experiments.report.text import closing_text, plain_table
 from experiments.traces import TraceReader
 from instruments.errors import TraceError
+from instruments.plain_text import one_line
 
 OUTPUTS = ("results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html", budgets.FILE)
 SCREEN = "scope_screen.png"
@@ -25,14 +27,17 @@ def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = Fa
     `budget` prints every result's budget first. Where nothing else may be printed, what has no result still is, on
     standard error.
     """
-    outcome = reduce_run(reader)
-    write_outputs(reader, outcome, out, replayed=replayed)
+    with at_work(quiet=quiet) as show:
+        show(f"reducing {len(reader.captures())} captures")
+        outcome = reduce_run(reader)
+        show("drawing the figures and the report")
+        write_outputs(reader, outcome, out, replayed=replayed)
+    if budget:  # which was asked for, whatever else is not to be printed
+        say(budgets.budgets_text(outcome, plain_table))
     if quiet:
         for r in outcome.rejected:
-            complain(f"{r.outcome}: {r.label}: {r.reason}")
+            complain(one_line(f"{r.outcome}: {r.label}: {r.reason}"))
     else:
-        if budget:
-            say(budgets.budgets_text(outcome, plain_table))
         names = OUTPUTS if replayed else ("trace.h5", *OUTPUTS)
         names = (*names, SCREEN) if (out / SCREEN).is_file() else names
         say(closing_text(outcome, str(out), names, replayed=replayed))

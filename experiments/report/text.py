@@ -9,6 +9,7 @@ from calibration.budget import Budget
 from experiments import report_device
 from experiments.energy import RowResult
 from experiments.outcome import Outcome, source_text
+from instruments.plain_text import one_line
 
 SHOWN = (
     ("time_per_image_s", "time", "ms/image", 1e3),
@@ -75,6 +76,7 @@ def percent(share: float) -> str:
 def plain_table(lines: Sequence[Sequence[str]]) -> str:
     """Align a table's columns with spaces; a unit in brackets goes below its name, which saves width."""
     names = [cell.partition(" [") for cell in lines[0]]
+    lines = [lines[0], *([one_line(cell) for cell in line] for line in lines[1:])]
     lines = [[n for n, _, _ in names], [f"[{unit}" if unit else "" for _, _, unit in names], *lines[1:]]
     if not any(lines[1]):
         del lines[1]
@@ -86,9 +88,9 @@ def closing_text(outcome: Outcome, where: str, names: Sequence[str], *, replayed
     """What a sweep or replay prints at its end; `names` are the files that it wrote to `where`."""
     lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval.", ""]
     lines += [plain_table(report_device.device_table(outcome)), ""]
-    lines += [f"note: {note}" for note in outcome.notes]
+    lines += [f"note: {one_line(note)}" for note in outcome.notes]
     if outcome.rejected:
         lines.append(f"{len(outcome.rejected)} without a result:")
-        lines += [f"  {r.label}: {r.outcome}: {r.reason}" for r in outcome.rejected]
+        lines += [one_line(f"  {r.label}: {r.outcome}: {r.reason}") for r in outcome.rejected]
     lines.append(f"written to {where}: " + ", ".join(names))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.model import Channel
 from experiments.shape.pieces import Sums
 from experiments.shape.settling import Settling
 
@@ -89,21 +90,34 @@ def fold_rows(values: Floats, edges: Indices, bins: int) -> Floats:
 
 def cut(edges: Indices, bins: int) -> Cuts:
     """Cut the stretch between each two edges, (k,), into equal parts; the last edge comes last."""
-    cuts = edges[:-1, None] + np.arange(bins) * np.diff(edges)[:, None] // bins
-    flat = np.append(cuts.ravel(), edges[-1])
-    return Cuts(flat, np.diff(flat).reshape(cuts.shape))
+    k = len(edges) - 1
+    flat = np.empty(k * bins + 1, np.int64)
+    parts = np.arange(bins) * (edges[1:] - edges[:-1])[:, None] // bins
+    np.add(edges[:-1, None], parts, out=flat[:-1].reshape(k, bins))
+    flat[-1] = edges[-1]
+    return Cuts(flat, (flat[1:] - flat[:-1]).reshape(k, bins))
 
 
 def bins_of(edges: Indices, dt_s: float, settling: Settling) -> tuple[Cuts | None, str]:
     """Cut the batches after the first, as finely as samples and settling allow; or why they cannot be."""
     later = edges[1:]
-    if len(later) < 3:
-        return None, f"{max(len(later) - 1, 0)} batches that follow another are too few to average"
     lengths = np.diff(later)
-    shortest = int(lengths.min())
+    many = lengths.size > 0
+    most, why = bins_within(
+        lengths.size, int(lengths.min()) if many else 0, float(lengths.mean()) * dt_s if many else math.nan, settling
+    )
+    return (None, why) if most is None else (cut(later, most), "")
+
+
+def bins_within(batches: int, shortest: int, batch_s: float, settling: Settling) -> tuple[int | None, str]:
+    """The most bins that so many batches allow, the shortest of so many samples and all of a mean length; or why none.
+
+    `batches` does not count the first of a run.
+    """
+    if batches < 2:
+        return None, f"{batches} batches that follow another are too few to average"
     if shortest < LEAST_SAMPLES * LEVELS[-1]:
         return None, f"the shortest batch has {shortest} samples: too few to see anything in"
-    batch_s = float(lengths.mean()) * dt_s
     most = shortest / LEAST_SAMPLES
     if math.isfinite(settling.tau_s):
         if batch_s < LEVELS[-1] * settling.tau_s:
@@ -112,19 +126,30 @@ def bins_of(edges: Indices, dt_s: float, settling: Settling) -> tuple[Cuts | Non
                 f"{settling.tau_s * 1e3:.3g} ms: what is within a batch is smeared over several"
             )
         most = min(most, batch_s / settling.tau_s)
-    return cut(later, next(bins for bins in LEVELS if bins <= most)), ""
+    return next(bins for bins in LEVELS if bins <= most), ""
+
+
+def calibrated(found: Folded, current: Channel, voltage: Channel, at_s: float) -> Fold:
+    """Apply a calibration to a fold."""
+    zi, zv = current.offset.at(at_s), voltage.offset.at(at_s)
+    gain = current.gain.value * voltage.gain.value
+    vi, i, v = (x.astype(np.float64) for x in (found.vi, found.i, found.v))
+    squares = {bins: s.astype(np.float64) / gain**2 for bins, s in found.squares.items()}
+    return Fold(found.n, (vi - zi * v - zv * i + zi * zv) / gain, squares)
 
 
 def fold(cuts: Cuts, sums: Sums) -> Folded:
     """Fold what was summed between the cuts."""
     shape, counts, bins = cuts.counts.shape, cuts.counts, cuts.bins
     vi, i, v = (x.reshape(shape) for x in sums.between(cuts.flat))
-    mean_vi, mean_i, mean_v = ((x / counts).mean(axis=0).astype(np.float32) for x in (vi, i, v))
-    squares = {}
-    while bins >= LEVELS[-1]:
+    mean_i, mean_v = ((x / counts).mean(axis=0).astype(np.float32) for x in (i, v))
+    means, squares = [], {}
+    while True:
         rows = vi / counts
-        rows -= rows.mean(axis=0)
+        means.append(rows.mean(axis=0))
+        rows -= means[-1]
         squares[bins] = np.einsum("ij,ij->j", rows, rows).astype(np.float32)
+        if bins == LEVELS[-1]:
+            return Folded(shape[0], means[0].astype(np.float32), mean_i, mean_v, squares)
         vi, counts = (vi[:, ::2] + vi[:, 1::2]), (counts[:, ::2] + counts[:, 1::2])
         bins //= 2
-    return Folded(shape[0], mean_vi, mean_i, mean_v, squares)

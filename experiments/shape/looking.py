@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibration.model import Channel
 from experiments.measure import Measured
 from experiments.shape import folding, steady
-from experiments.shape.folding import Fold, Folded
+from experiments.shape.folding import Folded
 from experiments.shape.pieces import Sums, peak, values
 from experiments.shape.rows import RunShape
 from experiments.shape.settling import Settling, near_fall, settling
@@ -40,11 +40,7 @@ class Look:
         gain = current.gain.value * voltage.gain.value
         peak_w = (self.peak_i - zi) * (self.peak_v - zv) / gain
         mean_w = (self.mean_vi - zi * self.mean_v - zv * self.mean_i + zi * zv) / gain
-        folded = None
-        if (f := self.fold) is not None:
-            vi, i, v = (x.astype(np.float64) for x in (f.vi, f.i, f.v))
-            squares = {bins: s.astype(np.float64) / gain**2 for bins, s in f.squares.items()}
-            folded = Fold(f.n, (vi - zi * v - zv * i + zi * zv) / gain, squares)
+        folded = None if self.fold is None else folding.calibrated(self.fold, current, voltage, at_s)
         return RunShape(peak_w, mean_w, self.steady_from_s, self.settling, folded, self.batch_s, self.why)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.code_sums import sums_between
 from experiments.moments import scale
 from instruments.waveform import Record
 
@@ -20,11 +21,8 @@ class Sums:
 
     def __init__(self, current: Record, voltage: Record, cuts: Indices) -> None:
         self.cuts = cuts
-        whole = slice(int(cuts[0]), int(cuts[-1]))
-        i, v, first = current.codes[whole], voltage.codes[whole], cuts[:-1] - cuts[0]
-        n = np.diff(cuts).astype(np.float64)
-        sum_i, sum_v = (np.add.reduceat(x, first, dtype=np.float64) for x in (i, v))
-        sum_vi = np.add.reduceat(np.multiply(i, v, dtype=np.float64), first)
+        sum_i, sum_v, sum_vi = sums_between(current.codes, voltage.codes, cuts)
+        n = np.diff(cuts)
         a, b = scale(current), scale(voltage)
         self._vi = (
             a.slope * b.slope * sum_vi

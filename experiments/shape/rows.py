@@ -36,6 +36,8 @@ class Shape:
     settling: Settling
     profile: Profile | None
     why: str
+    unsettled: str = ""
+    """Why the settling is not known, where more than its fall itself can be said of that."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RunShape:
     fold: Fold | None
     batch_s: float
     why: str
+    unsettled: str = ""
 
 
 def of_row(runs: Sequence[RunShape]) -> Shape | None:
@@ -59,15 +62,17 @@ def of_row(runs: Sequence[RunShape]) -> Shape | None:
     peaks = np.array([r.peak_w for r in runs])
     crests = [r.peak_w / r.mean_w if r.mean_w > 0 else math.nan for r in runs]
     profile, why = _profile(runs)
+    settling = _settling([r.settling for r in runs])
     return Shape(
         float(peaks.mean()),
         float(np.std(peaks, ddof=1)) if len(runs) > 1 else math.nan,
         float(peaks.max()),
         float(np.mean(crests)),
         float(np.max([r.steady_from_s for r in runs])),
-        _settling([r.settling for r in runs]),
+        settling,
         profile,
         why,
+        "" if settling.known else "; ".join(dict.fromkeys(r.unsettled for r in runs if r.unsettled)),
     )
 
 
@@ -90,7 +95,7 @@ def _profile(runs: Sequence[RunShape]) -> tuple[Profile | None, str]:
     if len(folds) < len(runs):
         return None, next(r.why for r in runs if r.fold is None)
     if not any(r.settling.known for r in runs):
-        return None, UNSETTLED
+        return None, next((f"{r.unsettled}: {UNSETTLED}" for r in runs if r.unsettled), UNSETTLED)
     bins = next(bins for bins in LEVELS if all(bins in f.squares for f in folds))
     n, mean, squares = folds[0].at(bins)
     for one in folds[1:]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.statistics import deviation
+
 Floats = NDArray[np.float64]
 
 BEFORE_S = 0.05
@@ -21,6 +23,9 @@ LEAST_SETTLING = 1.5
 
 LEAST_SCORE = 10.0
 """Noise of one sample that the step must be above before its settling is fitted."""
+
+STEPS, SAME = 40, 1e-8
+"""Most steps of a fit, and the relative change of the time constant that ends it."""
 
 UNSURE = 0.5
 """Relative standard uncertainty of a settling time beyond which it is unknown."""
@@ -57,13 +62,14 @@ def settling(power: Floats, start: int, stop: int, dt_s: float) -> Settling:
 
     An exponential and a level, by least squares over five time constants; the time constant alone is not linear
     (variable projection, Golub and Pereyra 1973). Neighbouring residuals that belong together widen the uncertainty.
+    What does not settle on a time constant is unknown.
     """
     first_before, end = near_fall(start, stop, len(power), dt_s)
     before, after = power[first_before:stop], power[stop:end]
     if before.size < 10 or after.size < 20:
         return UNKNOWN
     rest = after[-(after.size // 4) :]
-    low, high, noise = float(rest.mean()), float(before.mean()), float(np.std(np.diff(rest))) / 2**0.5
+    low, high, noise = float(rest.mean()), float(before.mean()), deviation(rest[1:] - rest[:-1]) / 2**0.5
     if not high - low > LEAST_SCORE * noise:
         return UNKNOWN
     below = np.flatnonzero(after < low + (high - low) / math.e)
@@ -83,34 +89,34 @@ def settling(power: Floats, start: int, stop: int, dt_s: float) -> Settling:
 
 
 def _fitted(y: Floats, first: float) -> tuple[float, float]:
-    """Time constant of y, (n,), about `first`, and its standard uncertainty, in samples; NaN where it has none."""
-    from scipy.optimize import minimize_scalar  # takes longer to import than most programs that never look at a shape
+    """Time constant of y, (n,), about `first`, and its standard uncertainty, in samples; NaN where it has none.
 
-    k = np.arange(y.size, dtype=np.float64)
-    about = y - y.mean()
-
-    def rest_of(log_tau: float) -> float:
-        left = _linear(k, about, math.exp(log_tau))[1]
-        return float(left @ left)
-
-    found = minimize_scalar(rest_of, bounds=(math.log(first / 4), math.log(first * 4)), method="bounded")
-    tau = math.exp(float(found.x))
-    scale, left = _linear(k, about, tau)
-    decay = np.exp(-k / tau)
-    slopes = np.column_stack((np.ones_like(k), decay, scale * decay * k / tau**2))
-    try:
-        inverse = np.linalg.inv(slopes.T @ slopes)
-    except np.linalg.LinAlgError:
+    Gauss and Newton's steps for its logarithm, the height and the level always the best ones for it (Kaufman 1975).
+    """
+    n = y.size
+    k, about, log_tau = np.arange(n, dtype=np.float64), y - y.mean(), math.log(first)
+    least, most, last = math.log(first / 4), math.log(first * 4), 0.0
+    for _ in range(STEPS):
+        tau = math.exp(log_tau)
+        decay = np.exp(k * (-1 / tau))
+        slope = k * decay  # of the decay by the logarithm, times the time constant
+        sum_d, sum_s = float(np.add.reduce(decay)), float(np.add.reduce(slope))
+        with_y, slope_y = float(decay @ about), float(slope @ about)
+        square = float(decay @ decay) - sum_d**2 / n
+        across = float(decay @ slope) - sum_d * sum_s / n
+        own = float(slope @ slope) - sum_s**2 / n - across**2 / square
+        scale = with_y / square
+        step = (slope_y - across / square * with_y) * tau / (scale * own)
+        if not math.isfinite(step):
+            return tau, math.nan
+        step = min(max(step, -1.0), 1.0) * (0.5 if step * last < 0 else 1.0)  # to and fro: the middle
+        before, log_tau, last = log_tau, min(max(log_tau + step, least), most), step
+        if abs(log_tau - before) < SAME:
+            break
+    else:
         return tau, math.nan
+    left = about - scale * (decay - sum_d / n)
     rest = float(left @ left)
-    variance = rest / max(y.size - 3, 1)
+    variance = rest / max(n - 3, 1)
     together = min(max(float(left[1:] @ left[:-1]) / max(rest, 1e-300), 0.0), 0.99)
-    return tau, math.sqrt(variance * float(inverse[2, 2]) * (1 + together) / (1 - together))
-
-
-def _linear(k: Floats, y: Floats, tau: float) -> tuple[float, Floats]:
-    """Best height of an exponential of one time constant above any level, for y about its mean; what is left of y."""
-    about = np.exp(-k / tau)
-    about -= np.add.reduce(about) / about.size
-    scale = float(about @ y) / max(float(about @ about), 1e-300)
-    return scale, y - scale * about
+    return tau, tau**2 / abs(scale) * math.sqrt(variance / own * (1 + together) / (1 - together))

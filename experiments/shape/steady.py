@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.statistics import deviation
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -57,7 +59,7 @@ def steady_since(means: Floats, cuts: Indices) -> float:
     if cut == 0:
         return 0.0
     early, late = means[:cut], means[cut:]
-    level, scatter = float(late.mean()), float(np.std(late, ddof=1))
+    level, scatter = float(late.mean()), deviation(late, ddof=1)
     u = scatter * math.sqrt(1 / cut + 1 / len(late))
     if abs(float(early.mean()) - level) <= max(SAME_SHARE * abs(level), SAME_SCORE * u):
         return 0.0

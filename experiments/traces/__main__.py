@@ -11,8 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import complain, leave, run, say
+from experiments.command import complain, leave, run, tell
 from experiments.traces.imports.command import TEXT, add_options, run_import
+from instruments.plain_text import one_line
 
 if TYPE_CHECKING:
     from experiments.traces import TraceReader
@@ -61,20 +62,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from experiments.progress import at_work
     from experiments.traces.checking import check
     from instruments.errors import TraceError
 
     code = 0
     for path in args.trace:
         try:
-            found = check(path)
+            with at_work() as show:
+                show(f"checking every byte of {path}")
+                found = check(path)
         except TraceError as error:
             complain(f"error: {error}")
             code = 3
             continue
         code = max(code, 0 if found.sound else 1)
         if args.json:
-            say(
+            tell(
                 json.dumps(
                     {
                         "file": str(path),
@@ -84,6 +88,7 @@ def _check(args: argparse.Namespace) -> int:
                         "committed": found.good,
                         "rejected": found.rejected,
                         "damaged": found.damaged,
+                        "contradicted": found.contradicted,
                         "in_flight": found.in_flight,
                         "problems": [{"place": p.place, "what": p.what} for p in found.problems],
                     }
@@ -91,37 +96,46 @@ def _check(args: argparse.Namespace) -> int:
             )
             continue
         if found.sound:
-            say(f"{path}: sound, {'complete' if found.complete else 'the sweep ended early'}")
+            tell(f"{path}: sound, {'complete' if found.complete else 'the sweep ended early'}")
         else:
-            say(f"{path}: DAMAGED; the sweep {'had gone through all cells' if found.complete else 'ended early'}")
-        say(f"  {len(found.good)} committed captures are as they were written; {found.rejected} were rejected")
+            tell(f"{path}: DAMAGED; the sweep {'had gone through all cells' if found.complete else 'ended early'}")
+        tell(f"  {len(found.good)} committed captures are as they were written; {found.rejected} were rejected")
         if found.in_flight:
-            say(f"  {len(found.in_flight)} in flight when the program ended")
+            tell(f"  {len(found.in_flight)} in flight when the program ended")
         for problem in found.problems:
-            say(f"  {problem}")
+            tell(f"  {problem}")
         if not found.sound:
-            say(f"  save what is good: python -m experiments.traces recover {path}")
+            tell(f"  save what is good: python -m experiments.traces recover {path}")
     return code
 
 
 def _recover(args: argparse.Namespace) -> int:
-    from experiments.traces.checking import recover
+    from experiments.progress import at_work
+    from experiments.traces.recovery import recover
 
     out: Path = args.out if args.out is not None else args.trace.with_suffix(f".recovered{args.trace.suffix}")
-    saved, lost = recover(args.trace, out)
-    say(f"{out}: {saved} captures saved, {lost} lost; python -m experiments.replay {out} computes its results")
-    return 0 if not lost else 1
+    with at_work() as show:
+        show(f"saving what is good of {args.trace}")
+        found = recover(args.trace, out)
+    rejected = f" ({found.rejected} rejected, since the file contradicts itself)" if found.rejected else ""
+    tell(
+        f"{out}: {found.saved} captures saved{rejected}, {found.lost} lost; "
+        f"python -m experiments.replay {out} computes its results"
+    )
+    return 0 if not (found.lost or found.rejected) else 1
 
 
 def _export(args: argparse.Namespace) -> int:
+    from experiments.progress import at_work
     from experiments.traces.export import Choice, export
 
-    export(
-        args.trace,
-        args.out,
-        Choice(_numbers(args.captures), args.start, args.stop, args.mean_of, args.calibrated),
-        say,
-    )
+    said: list[str] = []
+    choice = Choice(_numbers(args.captures), args.start, args.stop, args.mean_of, args.calibrated)
+    with at_work() as show:
+        show(f"exporting {args.trace} to {args.out}")
+        export(args.trace, args.out, choice, said.append)
+    for line in said:
+        tell(line)
     return 0
 
 
@@ -133,7 +147,7 @@ def _transcript(args: argparse.Namespace) -> int:
     with TraceReader(args.trace) as reader:
         text = session_of(reader.transcript(), args.session, args.trace)
     if args.out is None:
-        say(text.rstrip("\n"))
+        tell(text.rstrip("\n"))
         return 0
     try:
         with args.out.open("x", encoding="utf-8", newline="") as file:
@@ -142,7 +156,7 @@ def _transcript(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} exists: name another file") from error
     except OSError as error:
         raise ConfigError(f"{args.out}: cannot be written ({error.strerror})") from error
-    say(f"{args.out}: {text.count(chr(10))} lines")
+    tell(f"{args.out}: {text.count(chr(10))} lines")
     return 0
 
 
@@ -168,7 +182,7 @@ def _info(args: argparse.Namespace) -> int:
     for path in args.trace:
         with TraceReader(path) as reader:
             facts = describe(reader)
-        say(json.dumps(facts) if args.json else _as_text(facts))
+        tell(json.dumps(facts) if args.json else _as_text(facts))
     return 0
 
 
@@ -221,7 +235,7 @@ def _as_text(facts: dict[str, Any]) -> str:
             text = "; ".join(part for part in (text, ", ".join(nested)) if part)
         else:
             text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-        lines.append(f"{name.replace('_', ' ')}: {text}" if name != "file" else text)
+        lines.append(one_line(f"{name.replace('_', ' ')}: {text}" if name != "file" else text))
     return "\n  ".join(lines)
 
 

@@ -6,6 +6,7 @@ One capture is in memory at a time, but for netCDF and NumPy, which are written 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import xarray as xr
 
 from experiments import traces
 from instruments.errors import ConfigError, TraceError
+from instruments.plain_text import table_cell
 
 COLUMNS = {
     "time_s": "time [s]",
@@ -64,9 +66,11 @@ def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = l
             count = writers[out.suffix](partial, pieces, dataset.attrs)
             os.replace(partial, out)
         except OSError as error:
-            raise TraceError(f"{out}: cannot be written ({error.strerror or error})") from error
+            why = os.strerror(error.errno) if error.errno else error
+            raise TraceError(f"{out}: cannot be written ({why}); name another file with --out") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
     say(f"{out}: {len(rows)} captures, {count} samples of each channel")
     return count
 
@@ -112,6 +116,7 @@ def _write_csv(out: Path, pieces: Iterator[xr.Dataset], _: Any) -> int:
     with out.open("w", encoding="utf-8", newline="") as file:
         for number, piece in enumerate(pieces):
             frame = _frame(piece)
+            frame["network"] = [table_cell(name) for name in frame["network"]]
             frame.to_csv(file, index=False, header=number == 0, float_format="%.9g", lineterminator="\n")
             count += len(frame)
     return count
@@ -156,7 +161,9 @@ def _write_netcdf(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> i
         return ("capture", "sample"), values, found[0][name].attrs
 
     facts = {name: ("capture", [_scalar(piece, name) for piece in found]) for name in FACTS}
-    xr.Dataset({name: table(name) for name in COLUMNS}, facts, dict(attributes)).to_netcdf(out, engine="h5netcdf")
+    whole = io.BytesIO()  # HDF5 does not survive a disk that fills while it writes
+    xr.Dataset({name: table(name) for name in COLUMNS}, facts, dict(attributes)).to_netcdf(whole, engine="h5netcdf")
+    out.write_bytes(whole.getbuffer())
     return sum(piece.sizes["sample"] for piece in found)
 
 

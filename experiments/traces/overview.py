@@ -52,9 +52,10 @@ def lay_out(file: h5py.File, points: int) -> dict[int, h5py.Dataset]:
             chunks=(_ROWS[block], len(ROLES), len(STATISTICS), -(-points // block)),
             fletcher32=True,
         )
-        d.attrs["long_name"] = (
-            f"smallest, mean and largest code of {block} samples, 0 without one; "
-            "of the markers: bits always set, 0, bits ever set"
+        schema.describe(
+            d,
+            long_name=f"smallest, mean and largest code of {block} samples, 0 without one; "
+            "of the markers: bits always set, 0, bits ever set",
         )
         for axis, scale in enumerate((capture, source, statistic, along)):
             d.dims[axis].attach_scale(scale)

@@ -51,12 +51,14 @@ class TraceReader:
         except FileNotFoundError as error:
             raise TraceError(f"{self.path}: there is no such file") from error
         except OSError as error:
-            hint = "it is cut off or not HDF5"
+            hint = f"it is cut off or not HDF5 ({error})"
             if "lock file" in str(error):
                 hint = "another program is writing it"
             elif "truncated" in str(error):
                 hint = f"it is cut off; python -m experiments.traces recover {self.path} saves what is left"
-            raise TraceError(f"{self.path}: cannot be opened as a trace file: {hint} ({error})") from error
+            elif isinstance(error, PermissionError):
+                hint = "it may not be read"
+            raise TraceError(f"{self.path}: cannot be opened as a trace file: {hint}") from error
         try:
             self._check()
         except (KeyError, RuntimeError, OSError, TypeError) as error:
@@ -92,7 +94,7 @@ class TraceReader:
     @tells_damage
     def source(self) -> str:
         """Kind of the data: simulated or measured."""
-        return str(self.file.attrs["source"])
+        return schema.attribute(self.file, "source")
 
     @property
     @tells_damage
@@ -299,14 +301,14 @@ class TraceReader:
         return {role: self.file["captures"][f"{role}_codes"] for role in ROLES}
 
     def _record(self, columns: Mapping[str, Any], role: str, index: int) -> Record:
-        fields = {name: columns[name][index, ROLES.index(role)].item() for name in PREAMBLE}
+        preamble = _preamble(*(columns[name][index, ROLES.index(role)].item() for name in PREAMBLE))
         try:
-            codes = self._codes[role][index, : fields["points"]]
+            codes = self._codes[role][index, : preamble.points]
         except OSError as error:
             raise TraceError(
                 f"{self.path}: /captures/{role}_codes row {index} is damaged ({error}); the other rows are not affected"
             ) from error
-        return Record(role, Preamble(**fields), codes, RECORD_UNITS[role])
+        return Record(role, preamble, codes, RECORD_UNITS[role])
 
     def close(self) -> None:
         """Close the file; may be called again."""
@@ -317,6 +319,12 @@ class TraceReader:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+@functools.lru_cache(maxsize=64)
+def _preamble(*fields: Any) -> Preamble:
+    """Those of one run are nearly all alike."""
+    return Preamble(**dict(zip(PREAMBLE, fields, strict=True)))
 
 
 @functools.lru_cache(maxsize=16)

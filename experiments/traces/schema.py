@@ -170,6 +170,22 @@ def unwritten(name: str, spec: Variable) -> Any:
     return "" if spec.width else math.nan if spec.kind.startswith("f") else 0
 
 
+def describe(thing: h5py.Group | h5py.Dataset, **texts: str) -> None:
+    """Give a group or variable attributes; empty ones are left out.
+
+    As strings of fixed length: those of variable length lie in a heap that all share, where one flipped bit costs all.
+    """
+    for name, text in texts.items():
+        if text:
+            thing.attrs[name] = np.bytes_(text.encode("ascii"))
+
+
+def attribute(thing: h5py.Group | h5py.Dataset, name: str) -> str:
+    """A text attribute, also of the strings of variable length of earlier files. Raises KeyError without it."""
+    value = thing.attrs[name]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def dimension(group: h5py.Group, name: str, length: int, *, index: bool = True, fixed: bool = False) -> h5py.Dataset:
     """Make a netCDF dimension; with `index` a coordinate that counts from 0, else a bare dimension."""
     dataset = group.create_dataset(
@@ -200,7 +216,7 @@ def growing_text(group: h5py.Group, name: str) -> h5py.Dataset:
         compression_opts=LEVEL,
         fletcher32=True,
     )
-    dataset.attrs["_Encoding"] = "utf-8"
+    describe(dataset, _Encoding="utf-8")
     dataset.dims[0].attach_scale(scale)
     return dataset
 
@@ -227,11 +243,8 @@ def variable(
         fletcher32=True,
     )
     if spec.width:
-        dataset.attrs["_Encoding"] = "utf-8"
-    if spec.units:
-        dataset.attrs["units"] = spec.units
-    if spec.note:
-        dataset.attrs["long_name"] = spec.note
+        describe(dataset, _Encoding="utf-8")
+    describe(dataset, units=spec.units, long_name=spec.note)
     dataset.dims[0].attach_scale(group[along])
     if across:
         dataset.dims[1].attach_scale(group[across])

@@ -7,6 +7,7 @@ and flushed last: a row without a state is what was in flight.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import resource
@@ -39,6 +40,15 @@ UNFINISHED = ".unfinished"
 _UNSET = {"settled_s": math.nan}
 """What stands in a column until the capture is settled, where it is no text."""
 
+
+class CannotWriteError(TraceError):
+    """A trace file that cannot be created, or a disk that is full; `why` tells it without advice."""
+
+    def __init__(self, why: str, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 _ChunkJob = tuple[h5py.Dataset, tuple[int, int], "Future[bytes]"]
 
 
@@ -68,9 +78,11 @@ class TraceWriter:
             raise TraceError(f"{path}: there is a trace file already: name another folder")
         unfinished = path.with_name(path.name + UNFINISHED)
         try:
+            _require_room(path, path.parent, RESERVE_BYTES, 0)
             file = h5py.File(unfinished, "w")
-        except (OSError, ValueError) as error:
-            raise TraceError(f"{path}: a new trace file cannot be created here ({error})") from error
+        except (OSError, ValueError, CannotWriteError) as error:
+            why = error.why if isinstance(error, CannotWriteError) else _why(error)
+            raise CannotWriteError(why, f"{path}: a new trace file cannot be created here ({why})") from error
         writer = cls(path, file)
         try:
             writer._lay_out(plan, source, points)
@@ -146,10 +158,8 @@ class TraceWriter:
 
     def _lay_out(self, plan: Plan, source: str, points: int) -> None:
         f = self._file
-        f.attrs["Conventions"] = "CF-1.11"
-        f.attrs["title"] = "joulebench trace"
+        schema.describe(f, Conventions="CF-1.11", title="joulebench trace", source=source)
         f.attrs["joulebench_schema"] = np.int32(schema.SCHEMA)
-        f.attrs["source"] = source
         f.attrs["complete"] = np.int32(0)
         provenance = f.create_group("provenance")
         for name in (*schema.TEXTS, *schema.BLOBS):
@@ -159,7 +169,7 @@ class TraceWriter:
                 name, shape=(0,), maxshape=(None,), dtype="S1" if is_text else "u1", chunks=(4096,)
             )
             if is_text:
-                d.attrs["_Encoding"] = "utf-8"
+                schema.describe(d, _Encoding="utf-8")
             d.dims[0].attach_scale(scale)
         for group, (along, variables) in schema.GROUPS.items():
             g = f.create_group(group)
@@ -191,8 +201,7 @@ class TraceWriter:
                 compression_opts=schema.LEVEL,
                 shuffle=dtype.itemsize > 1,
             )
-            dataset.attrs["units"] = "1"
-            dataset.attrs["long_name"] = f"raw codes of the {role}; 0 is a hole or lies beyond points"
+            schema.describe(dataset, units="1", long_name=f"raw codes of the {role}; 0 is a hole or lies beyond points")
             dataset.dims[0].attach_scale(g["capture"])
             dataset.dims[1].attach_scale(sample)
             self._codes[role] = dataset
@@ -234,17 +243,8 @@ class TraceWriter:
             self._rows("host_log", {"capture": capture_column, "batch_index": np.arange(ends.size), "end_ns": ends})
 
     def _require_room(self, n_bytes: int) -> None:
-        """Refuse to write what may not fit: HDF5 does not survive a disk that fills while it writes."""
-        room = os.statvfs(self.path.parent)
-        free = room.f_bavail * room.f_frsize
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, limit - self.path.stat().st_size)
-        if free < n_bytes + RESERVE_BYTES:
-            raise TraceError(
-                f"{self.path}: the disk is full ({free // 1024} KiB are free); what was committed is safe. "
-                f"Make room, then go on: python -m experiments.power_sweep --resume {self.path.parent}"
-            )
+        """Refuse to write what may not fit; raises CannotWriteError."""
+        _require_room(self.path, self.path.parent, n_bytes + RESERVE_BYTES, self.path.stat().st_size)
 
     def _compress(self, index: int, records: Mapping[str, Record]) -> list[_ChunkJob]:
         """Make room for the codes and start to compress them, in threads while the facts are written.
@@ -409,6 +409,33 @@ class TraceWriter:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def _require_room(path: Path, folder: Path, n_bytes: int, size: int) -> None:
+    """Refuse to write `n_bytes` that may not fit, in a file of a `size`: HDF5 does not survive a disk that fills.
+
+    Raises CannotWriteError.
+    """
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY:
+        free = min(free, limit - size)
+    if free < n_bytes:
+        why = f"the disk is full ({free // 1024} KiB are free)"
+        raise CannotWriteError(
+            why,
+            f"{path}: {why}; what was committed is safe. "
+            f"Make room, then go on: python -m experiments.power_sweep --resume {folder}",
+        )
+
+
+def _why(error: Exception) -> str:
+    """What the system said, without what HDF5 tells of itself."""
+    number = getattr(error, "errno", None)
+    if number == errno.EWOULDBLOCK:
+        return "another program is writing it"
+    return os.strerror(number) if number else str(error)
 
 
 class _Column:

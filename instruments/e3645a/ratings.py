@@ -5,6 +5,7 @@ Sources: UG364 p.196 and the accuracy table of the family; the 103 % limits are 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ Range = Literal["P35V", "P60V"]
 #: What each range can be programmed to, about 103 % of its rating (public driver; volts, amperes).
 RANGE_LIMITS: dict[Range, tuple[float, float]] = {"P35V": (36.05, 2.266), "P60V": (61.8, 1.339)}
 OVP_LIMIT_V = 66.0
+#: Models of the family whose read-back is known.
+FAMILY = re.compile(r"E364\dA")
 #: Steps of set-points and read-back, in volts and amperes (second-hand, unconfirmed).
 RESOLUTION = (0.005, 0.001)
 #: Accuracy of ``MEAS:VOLT?`` and ``MEAS:CURR?``, 12 months, 25 +-5 C (UG364 p.196; the figures are those of the dual

@@ -72,12 +72,14 @@ def read_line(port: Port, deadline: float, hear: Callable[[bytes], object] = len
 def resynchronise(port: Port, nonce: int, deadline: float) -> int:
     """Ask for ``*ESE?`` n times in one message and drop everything before its n numbers; give the next nonce.
 
-    n changes each time (3 to 9), so that neither a late answer to a query nor one to an earlier
-    attempt is taken for it; numbers that stand behind the rest of a cut answer make it ask again.
+    n changes each time (3 to 9), and two questions in a row must be answered rightly, so that neither a late answer
+    to a query, which may itself be n numbers, nor one to an earlier attempt is taken for it; numbers that stand
+    behind the rest of a cut answer make it ask again.
     ``*ESE?`` changes nothing and waits for nothing (IEEE 488.2 10.11).
     """
     port.discard_input()
-    while True:
+    right = 0
+    while right < 2:
         nonce = (nonce + 1) % 7
         count = 3 + nonce
         port.send(b";".join([b"*ESE?"] * count) + b"\n", deadline)
@@ -87,8 +89,8 @@ def resynchronise(port: Port, nonce: int, deadline: float) -> int:
             heard = (heard + data + (b"\n" if end and not data.endswith(b"\n") else b""))[-CHUNK:]
             if heard.endswith(b"\n"):
                 found = _trailing_numbers(heard.rstrip(b"\r\n").rsplit(b"\n", 1)[-1])
-        if found == count:
-            return nonce
+        right = right + 1 if found == count else 0
+    return nonce
 
 
 def drain_errors(port: Port, deadline: float) -> list[str]:

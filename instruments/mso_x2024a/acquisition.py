@@ -143,7 +143,8 @@ class Acquisition:
         """Wait for trigger and stop; see ``MsoX2024A.wait_done``.
 
         Once a poll sees that the trigger came, the end is at most the rest of the window away, and it is
-        looked for closely only then.
+        looked for closely only then. What is said after the deadline was seen after it: a host that was busy
+        meanwhile calls no capture missing that came in time.
         """
         if self._phase == "done":
             return
@@ -151,10 +152,10 @@ class Acquisition:
             raise self._error("nothing was armed; call arm() before wait_done()", "not-armed")
         deadline = self._clock() + deadline_s
         while True:
+            left_s = deadline - self._clock()
             state = self.state()
             if not state.running:
                 break
-            left_s = deadline - self._clock()
             pause_s = poll_s
             if not state.armed:
                 # Sleep through what must still be acquired even if it triggered right after it was seen armed.

@@ -164,6 +164,8 @@ class Prologix:
         port = PrologixPort(self)
         port.broken = self._clients is not None and len(self._ports) >= self._clients
         self._ports.append(port)
+        for bus in self._bus.values():
+            bus.reconnect()
         return port
 
     @property
@@ -210,9 +212,6 @@ class Prologix:
             self._reading = None
         if client in self._ports:
             self._ports.remove(client)
-        if not self._ports:
-            for bus in self._bus.values():
-                bus.reconnect()
         self.run()
 
     # --- work -----------------------------------------------------------------------------------

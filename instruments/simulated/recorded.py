@@ -113,8 +113,16 @@ class RecordedScope(SimulatedMsoX2024A):
     def __init__(self, tape: Tape, identity: str = IDENTITY) -> None:
         self.tape = tape
         super().__init__(Still(), identity=identity)
+        self._show_capture()
+
+    def reset(self) -> None:
+        """A client that begins with *RST finds the capture that is on, as at power-on."""
+        super().reset()
+        self._show_capture()
+
+    def _show_capture(self) -> None:
         self.acquisition.stop()
-        self.acquisition.record = record = _record(tape.capture, self.model, 0, 0.0)
+        self.acquisition.record = record = _record(self.tape.capture, self.model, 0, 0.0)
         self.settings = record.settings.copy()
 
     def make_acquisition(self, options: Options, seed: int) -> Acquisition:

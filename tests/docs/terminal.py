@@ -6,52 +6,31 @@ bash. Programs that serve until they are ended stay until the terminal is closed
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
+import multiprocessing.process
 import os
 import re
-import runpy
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
+from tests import forked
+from tests.locks import alone
 from tests.sweeps import ROOT
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        *("matplotlib.pyplot", "pyvisa", "rich.progress", "rich.table", "scipy.stats", "statsmodels.formula.api"),
-        *("calibration.records", "experiments.figures.catalogue", "experiments.findings.section"),
-        *("experiments.report", "experiments.station", "experiments.traces", "instruments.bench"),
-    ]
-)
-LIMIT_S = 90.0
+LIMIT_S = 200.0
 
 
 def _run_module(arguments: list[str], folder: str, said: str, extra: dict[str, str]) -> None:
     """Be `python -m MODULE ...` or `python FILE ...` in the folder, with both streams in a file."""
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     stream = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.chdir(folder)
-    os.environ.update(extra)
-    sys.path[0:0] = [folder, *filter(None, extra.get("PYTHONPATH", "").split(":")), str(ROOT)]
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
+    forked.be(arguments, folder, extra)
 
 
 class Terminal:
@@ -62,6 +41,7 @@ class Terminal:
         self.said = ""
         self._log = folder / ".said"
         self._serving: list[multiprocessing.process.BaseProcess] = []
+        self._held, self._alone = contextlib.ExitStack(), False
         self.addresses: dict[str, dict[str, list[str]]] = {}
 
     def __enter__(self) -> Terminal:
@@ -85,6 +65,8 @@ class Terminal:
             codes.append(process.exitcode)
             process.kill()
         self._serving.clear()
+        self._held.close()
+        self._alone = False
         assert not any(codes), codes
 
     def run(self, command: str, serves: bool = False) -> int:
@@ -107,8 +89,11 @@ class Terminal:
         return code
 
     def _fork(self, arguments: list[str], extra: dict[str, str], serves: bool) -> int:
-        process = _CONTEXT.Process(target=_run_module, args=(arguments, str(self.folder), str(self._log), extra))
+        process = forked.CONTEXT.Process(target=_run_module, args=(arguments, str(self.folder), str(self._log), extra))
         before = self._size()
+        if serves and not self._alone:  # a bench that is served takes port 111 too
+            self._held.enter_context(alone("port-111"))
+            self._alone = True
         process.start()
         if serves:
             deadline = time.monotonic() + LIMIT_S

@@ -36,7 +36,7 @@ def build(path: Path, folder: Path = ROOT) -> list[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     return done.stdout.replace(",", " ").split()
@@ -144,7 +144,7 @@ def test_every_file_compiles_under_an_old_python(pyz: Path, version: str) -> Non
         "for name in z.namelist(): compile(z.read(name), name, 'exec')\n"
         "print(len(z.namelist()))"
     )
-    done = subprocess.run([python, "-W", "error", "-c", script, str(pyz)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([python, "-W", "error", "-c", script, str(pyz)], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20
 
@@ -196,7 +196,9 @@ def test_it_works_as_one_file(pyz: Path, version: str, ring: RingReader, tmp_pat
 
 
 def test_what_a_board_has_is_shown_without_a_bench(pyz: Path) -> None:
-    done = subprocess.run([sys.executable, str(pyz), "--check"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, str(pyz), "--check"], capture_output=True, text=True, timeout=200, check=True
+    )
     shown = json.loads(done.stdout)
     assert shown["marker"]["kind"] == "none"
     assert shown["sensors"]["time"]["unit"] == "s"
@@ -210,7 +212,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, target: str) 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
@@ -220,7 +222,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, target: str) 
 
 def test_the_built_file_does_not_build(pyz: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(pyz), "--build", "x.pyz"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, str(pyz), "--build", "x.pyz"], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 2
     assert "this is the built file" in done.stderr
@@ -254,7 +256,7 @@ def test_the_way_there_ends_with_its_own_exit_code() -> None:
         Dut.start([*SEND, "sh", "-c", "echo no route >&2; exit 7"], {"PYTHONPATH": str(ROOT)})
     with pytest.raises(DutError, match=r"no-such-ssh cannot be started"):
         Dut.start([*SEND, "no-such-ssh", "board"], {"PYTHONPATH": str(ROOT)})
-    done = subprocess.run(SEND, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(SEND, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2
     assert "such as `ssh board`" in done.stderr
 
@@ -269,7 +271,7 @@ def test_the_way_there_ends_with_its_own_exit_code() -> None:
 def test_an_agent_that_does_not_arrive_whole_is_not_run(change: Callable[[bytes], bytes], said: str) -> None:
     data = agent_archive.archive()
     remote = send_agent.remote_command(data, sys.executable, [])
-    done = subprocess.run(["sh", "-c", remote], input=change(data), capture_output=True, timeout=60)
+    done = subprocess.run(["sh", "-c", remote], input=change(data), capture_output=True, timeout=200)
     assert done.returncode == 1
     assert done.stdout == b""
     assert re.search(said, done.stderr.decode())

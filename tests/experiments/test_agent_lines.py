@@ -50,7 +50,7 @@ def test_a_frame_is_sent_where_the_record_has_room_and_the_lines_can(marker: str
         for record, framed in ((RECORD, True), (None, False), ((1e-3, 0.01), False)):
             ring.read_new()
             go(dut, record)
-            assert (dut.wait_done(20).start_frame is not None) == framed
+            assert (dut.wait_done(100).start_frame is not None) == framed
             records = ring.read_new()
             rise_ns = next(t_ns for t_ns, lines in records if lines & GATE_BIT)
             batch = [lines & BATCH_BIT for t_ns, lines in records if t_ns < rise_ns]
@@ -58,14 +58,14 @@ def test_a_frame_is_sent_where_the_record_has_room_and_the_lines_can(marker: str
     with Dut.start(agent("none"), ENV) as dut:
         assert dut.hello().marker["start_frames"] is False
         go(dut)
-        assert dut.wait_done(20).start_frame is None
+        assert dut.wait_done(100).start_frame is None
 
 
 def test_a_board_too_busy_for_a_frame_runs_without_and_says_so(marker: str) -> None:
     never = "marker_frame._send_once = lambda toggle, *rest: toggle() or False"
     with Dut.start(agent(marker, never), ENV) as dut:
         go(dut)
-        done = dut.wait_done(20)
+        done = dut.wait_done(100)
     assert (done.start_frame, done.start_frame_edges, done.batches) == (None, 0, 5)
     assert done.facts["frame"]["tries"] == 10
     assert done.busy_s < 0.02  # since the last pause
@@ -76,7 +76,7 @@ def test_a_frame_of_another_number_is_not_taken(marker: str) -> None:
     with Dut.start(agent(marker, other), ENV) as dut:
         go(dut)
         with pytest.raises(DutError, match=r"was to tell run number \d+ on its lines and told \d+"):
-            dut.wait_done(20)
+            dut.wait_done(100)
         assert not dut.alive
 
 
@@ -96,16 +96,16 @@ def test_a_frame_that_makes_no_sense_is_refused(
     with Dut.start(agent(marker), ENV) as dut:
         go(dut)
         with pytest.raises(DutRefusedError, match=r"frame\.\w+ .* is not within"):
-            dut.wait_done(20)
+            dut.wait_done(100)
         assert dut.prepare("busy:1", 1, warmup_s=0.01).batches > 0
 
 
 def test_lines_that_an_old_agent_still_has_are_waited_for(marker: str, tmp_path: Path) -> None:
     old = RingWriter(str(tmp_path / "ring"))
-    threading.Timer(1.0, old.close).start()
     start_s = time.monotonic()
+    threading.Timer(1.0, old.close).start()
     with Dut.start(agent(marker), ENV):
-        assert time.monotonic() - start_s > 0.9
+        assert time.monotonic() - start_s >= 1.0
 
 
 def test_lines_that_are_never_free_end_the_agent(marker: str, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_sensors_are_read_before_and_after_the_gate_and_never_while_it_is_high(m
                 go(dut)
             else:
                 dut.go("again", 5)
-            done = dut.wait_done(20)
+            done = dut.wait_done(100)
             before, after = (done.facts[f"sensors_{when}"]["time"] for when in ("before", "after"))
             # The first reading was at PREPARE, the fourth after the rest.
             assert (before["source"], after["source"]) == (str(first), str(last))

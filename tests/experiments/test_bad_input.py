@@ -76,11 +76,18 @@ BENCHES = {
         "gate and batch line are swapped",
     ),
     "lines of a board that works later": Bench(
-        BOTH_LATE, 1, "rejected", "lines-unrelated", r"rises .* ms .*before the gate \(correlation 0\.\d\d"
+        BOTH_LATE, 2, "not measured", "lines-unrelated", r"rises .* ms .*before the gate \(correlation 0\.\d\d"
+    ),
+    "a dead batch line": Bench(
+        "{kind: dead, lead: batch}", 2, "not measured", "markers-missing", r"\(wiring.batch, D1\) is dead, on another"
+    ),
+    "an inverted gate line": Bench(
+        "{kind: inverted, lead: gate}", 2, "not measured", "markers-cut", r"gate line \(wiring.gate, D0\) is inverted"
     ),
     "a saturated clamp": Bench(
         "{kind: gain, lead: current, factor: 18}", 1, "rejected", "saturated", "beyond the 10 A of the clamp", WIDE
     ),
+    "lines that lag 10 ms behind the work": Bench(BOTH_LATE.replace("0.06", "0.01"), 0, "measured", "lines-late", ""),
     "a board not at rest": Bench("", 0, "measured", "baseline-not-idle", "", {"dut": {"rest_s": 0.0}}),
 }
 
@@ -104,7 +111,8 @@ def test_a_bench_that_is_not_as_its_file_says(name: str, tmp_path: Path, capsys:
     assert case.flags in printed.out  # the closing table
     assert case.flags in (out / "report.html").read_text()
     with TraceReader(out / "trace.h5") as reader:
-        refused = {code for r in reader.captures() if r["state"] == "rejected" for code in r["flags"].split()}
+        runs = [r for r in reader.captures() if r["kind"] in ("gain", "cell")]
+        refused = {code for r in runs if r["state"] == "rejected" for code in r["flags"].split()}
     assert refused == (set() if case.exit_code == 0 else set(case.flags.split()))
     if case.exit_code == 2:
         return
@@ -119,7 +127,7 @@ def test_a_bench_that_is_not_as_its_file_says(name: str, tmp_path: Path, capsys:
         (0.68, 19.0, "", ""),
         (0.68 * 1.04, 19.0 * 0.96, "", ""),
         (0.68 * 1.3, 19.0, "", ""),  # no switch does that: a calibration's matter
-        (1.36, 19.0, "wrong-attenuation", r"about 2 turn\(s\)"),
+        (1.36, 19.0, "wrong-attenuation", r"about 2 turns"),
         (0.136, 19.0, "wrong-attenuation", "clamp"),
         (6.8, 19.0, "wrong-attenuation", "range switch"),
         (0.68, 190.0, "wrong-attenuation", "attenuates 1:1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.code_sums import LARGEST_BLOCK, code_sums
+from experiments.code_sums import FEW, LARGEST_BLOCK, code_sums, sums_between
 from instruments.waveform import Codes
 
 
@@ -44,6 +45,27 @@ def stretches(draw: st.DrawFn) -> tuple[Codes, Codes]:
 @given(stretches(), st.integers(1, 320))
 def test_sums_of_codes_are_exact_whatever_the_codes_and_the_block(pair: tuple[Codes, Codes], block: int) -> None:
     assert astuple(code_sums(*pair)) == astuple(code_sums(*pair, block)) == exactly(*pair)
+
+
+@given(stretches(), st.lists(st.floats(0, 1), max_size=12))
+def test_sums_between_cuts_are_exact(pair: tuple[Codes, Codes], places: list[float]) -> None:
+    n = len(pair[0])
+    cuts = np.unique([0, *(int(place * n) for place in places), n])
+    found = list(zip(*sums_between(*pair, cuts), strict=True))
+    assert found == [exactly(*(codes[a:b] for codes in pair))[1:4] for a, b in itertools.pairwise(cuts.tolist())]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("n", [FEW, FEW + 1, (1 << 16) - 1, 1 << 16, LARGEST_BLOCK + 5])
+def test_the_largest_codes_are_summed_exactly_however_many(dtype: type, n: int) -> None:
+    top = int(np.iinfo(dtype).max)
+    low, full = np.full(n, top - 1, dtype=dtype), np.full(n, top, dtype=dtype)
+    low[0] = 0
+    sums = (n - 1) * (top - 1), n * top, (n - 1) * (top - 1) * top
+    assert astuple(code_sums(low, full))[1:4] == sums
+    assert astuple(code_sums(full, low))[1:4] == (sums[1], sums[0], sums[2])
+    assert tuple(float(x[0]) for x in sums_between(low, full, np.array([0, n]))) == sums
+    assert tuple(float(x[0]) for x in sums_between(full, low, np.array([0, n]))) == (sums[1], sums[0], sums[2])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -81,7 +103,8 @@ def test_the_largest_sums_of_a_block_do_not_overflow(dtype: type) -> None:
 )
 def test_sums_are_exact_where_products_just_fit_into_words_and_where_they_just_do_not(top_i: int, top_v: int) -> None:
     i, v = (np.tile(np.array([0, top], np.uint16), 500) for top in (top_i, top_v))
-    assert astuple(code_sums(i, v)) == exactly(i, v)
+    for block in (len(i), len(i) - 1):  # at once, and in pieces
+        assert astuple(code_sums(i, v, block)) == exactly(i, v)
 
 
 def test_threads_sum_side_by_side() -> None:

@@ -180,7 +180,7 @@ def test_instruments_of_a_simulated_bench_are_others_with_another_seed(tmp_path:
     [
         (Made(lab=("voltage_v: 12.0", "voltage_v: 12.5")), "supply voltage: A has 12 V"),
         (Made(lab=("serial: SIM1146B", "serial: OTHER")), "probe: A has 1146B SIM1146B"),
-        (Made(lab=("turns: 1", "turns: 2")), "2 turn(s)"),
+        (Made(lab=("turns: 1", "turns: 2")), "2 turns"),
         (Made(lab=("name: this computer", "name: another board")), "device: A has this computer"),
         (Made(lab=("bench: simulated demonstration bench", "bench: the other one")), "bench: A has simulated demo"),
         (Made(window_s=2.0), "window: A has 1 s; B has 2 s"),

@@ -67,6 +67,15 @@ def test_long_runs_of_batches_with_a_heavy_tail_have_no_bias_and_cover() -> None
     assert case["time_per_image_s"]["coverage"] == 1
 
 
+@pytest.mark.parametrize("name", ["3.4 a record, records in step", "3.4 a record, every other in step"])
+def test_records_in_step_with_the_batches_have_no_bias_and_cover(name: str) -> None:
+    (case,) = check_long(6, 1, processes=1, names=(name,))["cases"].values()
+    energy = case["energy_per_image_j"]
+    assert abs(energy["bias"]) < 9e-5  # 14e-5 where all of the records counts as it is
+    assert energy["coverage"] >= 5 / 6
+    assert energy["median_relative_u"] < 2.5e-4
+
+
 def test_repeats_that_end_once_they_agree_have_an_interval_that_holds() -> None:
     found = check_adaptive(400, 1, processes=1)["cases"]
     assert all(0.92 <= case["coverage"] <= 0.98 for case in found.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sys
 import time
@@ -68,13 +67,14 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[tuple[Dut, Path, RingReader]]:
-    """An agent in a folder with programs, and its lines."""
+def board(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Dut, Path, RingReader]]:
+    """An agent in a folder with programs, and its lines; a parameter is the time [s] it leaves a program to end."""
     for name, code in (("well", WELL), ("stubborn", STUBBORN), ("later", FAILS_LATER), ("twice", SAYS_TWO_LATE)):
         (tmp_path / f"{name}.py").write_text(code)
     create_ring(str(tmp_path / "ring"))
     code = (
-        f"import os, sys; os.chdir({str(tmp_path)!r}); from experiments import dut_agent\n"
+        f"import os, sys; os.chdir({str(tmp_path)!r}); from experiments import dut_agent, dut_command\n"
+        f"dut_command._GRACE_S = {getattr(request, 'param', 0.2)}\n"
         "sys.exit(dut_agent.main(['--marker', 'simulated:ring']))"
     )
     with (
@@ -92,10 +92,16 @@ def _example(language: str) -> str:
 
 def _gone(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter while it goes
         return True
-    return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+def _goes(pid: int) -> bool:
+    until = time.monotonic() + 60
+    while not _gone(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    return _gone(pid)
 
 
 @pytest.mark.parametrize(("language", "starts"), [("python", sys.executable), ("sh", "sh")])
@@ -109,26 +115,27 @@ def test_the_guides_programs_run(board: tuple[Dut, Path, RingReader], language: 
     ready = dut.prepare(f"command:{starts} program", 4, run_s=0.1, warmup_s=0.1)
     ring.read_new()
     dut.go("r", 5)
-    done = dut.wait_done(30)
+    done = dut.wait_done(60)
     assert (done.images, ready.device) == (20, "program")
     assert len(done.batch_ns) == 5
     assert len([lines for _, lines in ring.read_new() if lines & GATE_BIT]) == 6
 
 
+@pytest.mark.parametrize("board", [60.0], indirect=True)
 def test_a_program_is_timed_and_moves_no_line_itself(board: tuple[Dut, Path, RingReader]) -> None:
     dut, folder, ring = board
     ready = dut.prepare(f"command:{sys.executable} 'well.py'", 2, run_s=0.1, warmup_s=0.1, threads=1)
     assert ready.network == f"command:{sys.executable} 'well.py'"
     assert (ready.device, ready.mode, ready.weights) == ("npu", None, None)
     assert ready.size == {"parameters": 7, "macs": 40, "operations": 80}
-    assert 0 < ready.facts["command_round_trip_s"] < 0.01
+    assert 0 < ready.facts["command_round_trip_s"] < ready.batch_time_s + 0.5
     assert ready.batch_time_s >= 0.003
     group, threads = (folder / "group").read_text().split()
     assert group == (folder / "pid").read_text()  # a group of its own
     assert threads == "1"
     ring.read_new()
     dut.go("r", 4)
-    done = dut.wait_done(10)
+    done = dut.wait_done(60)
     assert all(seconds >= 0.003 for seconds in done.batch_times_s)
     assert done.facts["memory"]["process_peak_rss"] > 1 << 20
     edges = [lines & BATCH_BIT for _, lines in ring.read_new()]
@@ -144,10 +151,7 @@ def test_a_program_and_its_children_are_ended(board: tuple[Dut, Path, RingReader
     pid = int((folder / "pid").read_text())
     assert not _gone(pid)
     dut.prepare("busy:1", 1, warmup_s=0)
-    until = time.monotonic() + 5
-    while not _gone(pid) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert _gone(pid)
+    assert _goes(pid)
 
 
 def test_a_program_ends_with_the_agent(board: tuple[Dut, Path, RingReader]) -> None:
@@ -155,17 +159,17 @@ def test_a_program_ends_with_the_agent(board: tuple[Dut, Path, RingReader]) -> N
     dut.prepare(f"command:{sys.executable} well.py", 1, run_s=0.01, warmup_s=0)
     pid = int((folder / "pid").read_text())
     dut.close()
-    assert _gone(pid)
+    assert _goes(pid)
 
 
 def test_a_program_that_hangs_costs_its_cell_and_is_ended(board: tuple[Dut, Path, RingReader]) -> None:
     dut, folder, _ = board
-    (folder / "hang.py").write_text("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
+    (folder / "hang").write_text("echo $$ > pid; exec sleep 600")
     with pytest.raises(DutError, match=r"said no 'ready/refused' within 1\.5 s"):
-        dut.prepare(f"command:{sys.executable} hang.py", 1, deadline_s=1.5)
+        dut.prepare("command:sh hang", 1, deadline_s=1.5)
     pid = int((folder / "pid").read_text())
-    dut.close(grace_s=1.0)
-    assert _gone(pid)
+    dut.close()
+    assert _goes(pid)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +221,6 @@ def test_a_program_that_fails_in_the_run_fails_the_run_only(
     dut.prepare(f"command:{sys.executable} later.py '{what}'", 1, run_s=0.01, warmup_s=0)
     dut.go("r", 50)
     with pytest.raises(DutRefusedError, match=re.escape(said)):
-        dut.wait_done(10)
+        dut.wait_done(60)
     assert not ring.read_new()[-1][1] & GATE_BIT
     assert dut.prepare("busy:1", 1, warmup_s=0).batches > 0

@@ -73,7 +73,7 @@ def dut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dut]:
 def run(dut: Dut, network: str, mode: Mode, batch: int = 2, **how: Any) -> Ready:
     ready = dut.prepare(network, batch, mode=mode, run_s=0.01, warmup_s=0.02, device="cpu", **how)
     dut.go("r", 3)
-    assert dut.wait_done(30).images == 3 * batch
+    assert dut.wait_done(100).images == 3 * batch
     assert ready.mode == mode
     return ready
 
@@ -207,7 +207,7 @@ def test_each_edge_comes_after_the_device_is_done(graphs: bool) -> None:
     import subprocess
 
     code = FAKE_GPU.replace("GRAPHS", str(graphs))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert done.returncode == 0, done.stderr
     made, ran = (line.split() for line in done.stdout.splitlines())
     work = "replay" if graphs else "run"

@@ -106,7 +106,7 @@ def run(dut: Dut, network: str, batch: int = 2, **how: Any) -> Ready:
     """Prepare and run three batches on the CPU."""
     ready = dut.prepare(network, batch, run_s=0.01, warmup_s=0.02, **{"device": "cpu", **how})
     dut.go("r", 3)
-    assert dut.wait_done(30).images == 3 * batch
+    assert dut.wait_done(100).images == 3 * batch
     return ready
 
 

@@ -253,7 +253,7 @@ def test_reading_is_quick_enough_beside_a_run() -> None:
         "best = 9\nfor _ in range(20):\n  t = time.monotonic(); dut_sensors.counters()\n"
         "  best = min(best, time.monotonic() - t)\nprint(best)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=200)
     assert float(done.stdout) < 0.02
 
 

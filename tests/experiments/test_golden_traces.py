@@ -40,6 +40,7 @@ def test_a_file_of_an_earlier_release_gives_the_same(
     path = tmp_path / name
     shutil.copy(GOLDEN / name, path)
     assert check(path).good == [0, 1, 2, 3]
+    assert check(path).sound
     with TraceReader(path) as reader:
         raw = b"".join(r.codes.tobytes() for d in reader.data() for r in d.capture.records.values())
         assert hashlib.sha256(raw).hexdigest() == codes
@@ -59,6 +60,8 @@ def test_variables_that_an_earlier_program_did_not_write_have_their_defaults(tmp
         for name in ("start_frame", "flags", "ready_facts", "device_busy_s", "settled_s"):
             del f["captures"][name]
         del f["sessions"]
+    (problem,) = check(path).problems
+    assert str(problem).startswith("/sessions: is lost (")
     with TraceReader(path) as reader:
         (row,) = reduce_run(reader).rows
     assert row is not None

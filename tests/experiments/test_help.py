@@ -41,7 +41,7 @@ def test_help_comes_without_the_libraries_of_the_work() -> None:
     assert {"experiments.power_sweep", "experiments.report", "experiments.traces", "calibration.probe"} <= set(names)
     script = f"HEAVY = {HEAVY!r}\n{ASK}"
     done = subprocess.run(
-        [sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

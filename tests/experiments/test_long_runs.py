@@ -4,133 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from calibration import in_situ
 from calibration.budget import Budget, student_t
-from calibration.model import Calibration
 from experiments.capture_data import CaptureData, ReductionError
 from experiments.checked import Checks
 from experiments.components import Unseen, budget
 from experiments.energy import results
-from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector, with_idle_records
+from experiments.long_runs import CLOCK_RATE_LIMIT, RunCollector, with_idle_records
 from experiments.measure import measure
-from experiments.moments import joined, moments
-from experiments.parts import CONSECUTIVE, LONG, STEADY, in_pieces
+from experiments.moments import corrected_power_w, joined, moments
+from experiments.parts import CONSECUTIVE, STEADY, in_pieces
 from experiments.run_values import LEAST_UNSEEN, mean_of_parts, steady_from
 from instruments.waveform import Capture, Record
-from tests.worlds import WIRES, Bench, zero
-
-GAP_S = 0.26
-CLOCK = 1 + 50e-6
-RUN_AT_S = 20.0
-
-
-@dataclass
-class Taken:
-    """The captures of one run, and what is true of it."""
-
-    bench: Bench
-    calibration: Calibration
-    parts: list[CaptureData]
-    after: CaptureData
-    log_s: np.ndarray
-    true_j: float
-    true_idle_w: float
-    images: int
-
-    def measured(self, change: Callable[[CaptureData], CaptureData] = lambda data: data) -> MeasuredRun:
-        """Reduce the captures, each changed before."""
-        return self.collected(change)[0]
-
-    def collected(self, change: Callable[[CaptureData], CaptureData]) -> tuple[MeasuredRun, RunCollector]:
-        """The same, with what is wrong with which capture."""
-        collector = RunCollector(Checks(self.bench.lab), WIRES)
-        for data in [*self.parts, self.after]:
-            collector.add(change(data))
-        return collector.finish(self.log_s), collector
-
-
-def batches_of(rng: np.random.Generator, batch_s: float, total_s: float, drift: float = 0.0) -> np.ndarray:
-    """Durations of batches that scatter, and get slower by a share over the run."""
-    count = math.ceil(total_s / batch_s)
-    return batch_s * (1 + drift * np.linspace(0, 1, count)) * np.exp(0.005 * rng.standard_normal(count))
-
-
-def taken(
-    seed: int,
-    times_s: np.ndarray,
-    method: str = LONG,
-    *,
-    window_s: float = 1.0,
-    batch: int = 4,
-    late_s: float = 0.0,
-    **physics: float,
-) -> Taken:
-    """Zero, comparison, one run with captures while it goes on, idle, zero: 10 000 samples a capture.
-
-    Edges of the batch line come up to `late_s` after the batch.
-    """
-    bench = Bench.make(seed, **physics)
-    bench.dt_s, bench.points = 50e-6, 20_000
-    first = bench.steady("zero", 1.0)
-    bench.power(4.0, True)
-    bench.dt_s, bench.points = window_s / 10_000, 10_000
-    gain = bench.run("gain", 10.0, 40, 0.8 * window_s / 40)
-    comparison = bench.comparison(gain, 10.0)
-    world, lines, t = bench.world, 1, RUN_AT_S
-    world.mark(t, lines)
-    ends = t + np.cumsum(times_s)
-    edges = ends + late_s * np.random.default_rng(seed).random(len(ends))
-    for edge in edges:
-        lines ^= 2
-        world.mark(float(edge), lines)
-    fall_s = float(edges[-1]) + 5e-6
-    world.mark(fall_s, lines & 2)
-    (true,) = world.true_windows(RUN_AT_S - 0.01)[-1:]
-    images = len(times_s) * batch
-    facts = CaptureData(
-        0,
-        "cell",
-        "net",
-        batch,
-        0,
-        RUN_AT_S,
-        gain.data.capture,
-        len(times_s),
-        images,
-        true.energy_j,
-        true.idle_power_w,
-        run_id="cell-0-1",
-        method=method,
-        device_s=(fall_s - RUN_AT_S) * CLOCK,
-        gate_moving_s=4e-6,
-    )
-    parts, trigger_s = [], RUN_AT_S
-    while trigger_s < fall_s:
-        data = replace(facts, index=len(parts), part=len(parts), at_s=trigger_s - 0.1 * window_s)
-        data = replace(data, gap_before_s=GAP_S if parts else math.nan)
-        parts.append(replace(data, capture=bench.capture(trigger_s)))
-        trigger_s += window_s + GAP_S
-        if method == STEADY:
-            break
-    at_s = fall_s + 1.0
-    after = replace(facts, index=len(parts), kind="idle", part=len(parts), at_s=at_s - 0.1 * window_s)
-    after = replace(after, capture=bench.capture(at_s))
-    bench.power(at_s + 5.0, False)
-    bench.dt_s, bench.points = 50e-6, 20_000
-    last = bench.steady("zero", at_s + 9.0)
-    calibration = in_situ.calibrate([zero(first), zero(last)], [comparison], bench.terms())
-    log_s = np.concatenate(([0.0], ends - RUN_AT_S)) * CLOCK
-    return Taken(bench, calibration, parts, after, log_s, true.energy_j, true.idle_power_w, images)
-
-
-def long_run(seed: int, total_s: float = 12.0, drift: float = 0.0, **physics: float) -> Taken:
-    return taken(seed, batches_of(np.random.default_rng(seed), 0.03, total_s, drift), **physics)
+from tests.runs import CLOCK, GAP_S, RUN_AT_S, batches_of, long_run, taken
+from tests.worlds import WIRES
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.03])
@@ -145,6 +37,9 @@ def test_a_long_run_gives_the_energy_of_all_of_it(drift: float) -> None:
         assert abs(energy.value - truth_j) < energy.expanded()
         assert energy.expanded() < 0.02 * truth_j
         off.append(energy.value / truth_j - 1)
+        assert row.energy_per_run_j == pytest.approx(
+            energy.value * run.images
+        )  # of all of it, not of what was recorded
         time_s = run.log_s[-1] / CLOCK / run.images
         held += abs(time.value - time_s) < time.expanded()
         times.append(time.value / time_s - 1)
@@ -218,16 +113,53 @@ def test_one_late_edge_does_not_cost_a_capture() -> None:
     assert row.time_per_image_s.value == pytest.approx(RUN.log_s[-1] / CLOCK / RUN.images, rel=1e-4)
 
 
-def test_records_in_step_with_the_batches_have_a_limit_for_what_they_cut() -> None:
-    """Where each record begins at the same phase of a batch, the batches that it cuts do not average out."""
-    seen = []
-    for batch_s in ((1.0 + GAP_S) / 4, (1.0 + GAP_S) / 4.37):
-        measured = taken(3, np.full(60, batch_s)).measured()
-        (row,) = results([measured], RUN.calibration)
-        seen.append({c.name: c for c in row.power_w.components}.get("batches cut by records"))
-    assert seen[0] is not None
-    assert seen[0].distribution == "rectangular"
-    assert seen[1] is None or seen[1].u < seen[0].u / 2
+@pytest.mark.parametrize(("batches_a_round", "in_step"), [(4.0, True), (4.5, True), (4.37, False)])
+def test_batches_cut_by_records_in_step_with_them_do_not_move_the_power(batches_a_round: float, in_step: bool) -> None:
+    """Where each record, or every other, begins at the same phase of a batch, what is cut does not average out."""
+    batch_s = (1.0 + GAP_S) / batches_a_round
+    run = taken(3, np.full(60, batch_s), launch_a=0.3, launch_s=0.4 * batch_s, settling_s=2e-3, tail_a=0.0)
+    measured = run.measured()
+    (row,) = results([measured], run.calibration)
+    truth_w = run.true_j / (run.log_s[-1] / CLOCK)
+    current, voltage = run.calibration.current, run.calibration.voltage
+    plain_w = np.average(
+        [corrected_power_w(p.window, current, voltage, p.data.at_s) for p in measured.parts if p.window is not None],
+        weights=[p.seconds for p in measured.parts],
+    )
+    gain = {c.name: c.u for c in row.power_w.components if "gain" in c.name}
+    assert abs(row.power_w.value - truth_w) < 2e-3 * truth_w + max(gain.values())
+    cut = {c.name: c for c in row.power_w.components}.get("batches cut by records")
+    if in_step:
+        assert abs(plain_w - row.power_w.value) > 3e-3 * truth_w  # of which the limit is a half
+        assert cut is not None
+        assert cut.distribution == "rectangular"
+        assert cut.u * math.sqrt(3) == pytest.approx(abs(plain_w - row.power_w.value) / 2, rel=0.5)  # beside the begin
+    else:
+        assert cut is None or cut.u < 1e-3 * truth_w
+
+
+def test_a_change_in_step_with_the_records_is_in_the_budget() -> None:
+    """Its phase in the gaps is never seen, and is the same in each record: parts alike say nothing of it."""
+    run = long_run(3, total_s=15.0)
+    period_s, amps = 1.0 + GAP_S, 0.03
+
+    def swung(data: CaptureData) -> CaptureData:
+        if data.kind != "cell":
+            return data
+        records = dict(data.capture.records)
+        old = records["current"]
+        at_s = data.at_s - RUN_AT_S + np.arange(len(old.codes)) * data.capture.dt_s
+        more = np.rint(amps / old.preamble.y_increment * np.sin(2 * np.pi * at_s / period_s - 0.42) / 16) * 16
+        more[(records["markers"].codes & 1) == 0] = 0
+        records["current"] = Record("current", old.preamble, (old.codes + more).astype(np.uint16), old.units)
+        return replace(data, capture=Capture(records))
+
+    (plain,), (row,) = (results([m], run.calibration) for m in (run.measured(), run.measured(swung)))
+    moved_w = abs(row.power_w.value - plain.power_w.value)
+    between = [{c.name: c for c in r.power_w.components}["power between captures"] for r in (plain, row)]
+    assert moved_w > 3 * between[0].u  # the swing averages to nothing over the run, not over what was recorded
+    assert student_t(0.95, between[1].dof) * between[1].u > moved_w
+    assert between[1].u < 5 * moved_w
 
 
 def test_without_an_idle_record_after_it_a_run_has_the_drift_of_its_session() -> None:

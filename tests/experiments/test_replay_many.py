@@ -106,7 +106,7 @@ def test_an_interruption_ends_all_workers(collection: Path, tmp_path: Path) -> N
     assert "/900]" in process.stderr.readline()
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     assert process.returncode == 130
     assert said.endswith("interrupted\n")
     until_s = time.monotonic() + 20
@@ -187,6 +187,8 @@ def cluster() -> Iterator[str]:
     script = (
         "import logging, sys, distributed, dask\n"
         "dask.config.set({'distributed.scheduler.allowed-failures': 1})\n"
+        "patience = {'connect': '200s', 'tcp': '200s'}  # a worker that died is started again, on a busy machine too\n"
+        "dask.config.set({'distributed.comm.timeouts': patience})\n"
         "if __name__ == '__main__':\n"
         "    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,\n"
         "                                  silence_logs=logging.CRITICAL) as c:\n"
@@ -203,7 +205,7 @@ def cluster() -> Iterator[str]:
     assert process.stdin is not None
     yield process.stdout.readline().strip()
     process.stdin.close()
-    process.wait(30)
+    process.wait(200)
     process.stdout.close()
 
 

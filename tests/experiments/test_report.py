@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from experiments.figures.style import LEAST_TICKS, log_ticks
 from experiments.report import plain_table, with_uncertainty
 
 
@@ -29,3 +32,12 @@ def test_digits_follow_the_uncertainty(value: float, half: float, text: str) -> 
 def test_columns_line_up() -> None:
     lines = plain_table([["a", "bb"], ["ccc", "d"]]).splitlines()
     assert lines == ["a    bb", "ccc  d"]
+
+
+@settings(deadline=None)
+@given(st.floats(1e-6, 1e6), st.floats(1.02, 1e6))
+def test_a_logarithmic_axis_can_be_read_however_short_it_is(low: float, ratio: float) -> None:
+    ticks = log_ticks(low, low * ratio)
+    assert LEAST_TICKS - 1 <= len(ticks) <= 24
+    assert ticks == sorted(set(ticks))
+    assert low * 0.999 <= ticks[0] < ticks[-1] <= low * ratio * 1.001

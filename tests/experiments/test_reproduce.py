@@ -13,7 +13,7 @@ from experiments.plan import Method, Plan
 from experiments.power_sweep import parser, plan_of
 from experiments.report.provenance import sweep_words
 from instruments import lab as lab_yaml
-from tests.sweeps import run, virtual_lab_file
+from tests.sweeps import run, run_afresh, virtual_lab_file
 from tests.worlds import LAB
 
 OPTIONS = [
@@ -58,7 +58,7 @@ def test_the_command_of_a_report_gives_the_same_results(tmp_path: Path) -> None:
     (command,) = re.findall(r"<pre>(python -m experiments\.power_sweep .*?)</pre>", page)
     words = shlex.split(html.unescape(command))
     again = [str(lab) if word == "lab.yaml" else word for word in words[3:]]
-    done = run("experiments.power_sweep", *again, "--out", tmp_path / "again")
+    done = run_afresh("experiments.power_sweep", *again, "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     first_csv, again_csv = ((tmp_path / name / "results.csv").read_bytes() for name in ("first", "again"))
     assert again_csv == first_csv

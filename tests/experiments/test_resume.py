@@ -14,7 +14,7 @@ import pytest
 
 from experiments.traces import TraceReader
 from experiments.traces.checking import check
-from tests.sweeps import ROOT
+from tests.sweeps import ROOT, run
 
 LAB = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 PLAN = ["--networks", "AlexNet,VGG-16", "--batches", "1,64", "--repeats", "2", "--window", "0.5"]
@@ -99,15 +99,7 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
     kept: list[tuple[str, str, int]] = []
     for place, number in places:
         begun = (out / "trace.h5").exists()
-        command = [
-            sys.executable,
-            "-m",
-            "tests.kills",
-            place,
-            str(number),
-            *(["--resume", str(out)] if begun else anew),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        done = run("tests.kills", place, str(number), *(["--resume", out] if begun else anew))
         assert done.returncode == -signal.SIGKILL, f"{place}: never came there: {done.stderr}"
         if not (out / "trace.h5").exists():
             with sweep("--resume", str(out)) as process:

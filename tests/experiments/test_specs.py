@@ -107,7 +107,7 @@ def test_a_sweep_refuses_them_before_any_instrument_is_opened(tmp_path: Path, op
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2
     assert "error: " in done.stderr.splitlines()[-1]

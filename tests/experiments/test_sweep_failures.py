@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +47,7 @@ def test_a_mistake_in_the_lab_file_is_named(tmp_path: Path) -> None:
     ("old", "new", "named"),
     [
         ("serial: MY00000001", "serial: MY99999999", ["scope", "MY99999999", "MY00000001"]),
-        ("model: E3645A", "model: E3634A", ["supply", "E3634A", "E3645A"]),
+        ("model: E3645A", "model: E3646A", ["supply", "E3646A", "E3645A"]),
     ],
 )
 def test_a_foreign_instrument_is_refused_naming_both(tmp_path: Path, old: str, new: str, named: list[str]) -> None:
@@ -108,7 +106,7 @@ def test_a_device_that_fails_costs_its_cell_alone(tmp_path: Path, deed: str, rea
         "--networks",
         "busy:4",
         "--batches",
-        "1,2,3",
+        "1,2",  # the second loop of cells is the third of all
         "--repeats",
         "1",
         "--window",
@@ -120,7 +118,7 @@ def test_a_device_that_fails_costs_its_cell_alone(tmp_path: Path, deed: str, rea
         cells = reader.cells()
         assert reader.complete
     rejected = [c for c in cells if c["state"] == "rejected"]
-    if reason == "missing batch edges":  # the record was at fault, so the cell was tried again
+    if reason in ("missing batch edges", "gate line never rose"):  # the record was at fault
         assert done.returncode == 0
         assert "tried again" in done.stderr
         assert rejected == []
@@ -128,9 +126,9 @@ def test_a_device_that_fails_costs_its_cell_alone(tmp_path: Path, deed: str, rea
     assert done.returncode == 1, done.stderr
     assert len(rejected) == 1
     assert reason in rejected[0]["reason"]
-    assert sum(c["state"] == "committed" for c in cells) == 2
+    assert sum(c["state"] == "committed" for c in cells) == 1
     table = rows(tmp_path / "run" / "results.csv")
-    assert sorted(r["repeats"] for r in table) == ["0", "1", "1"]
+    assert sorted(r["repeats"] for r in table) == ["0", "1"]
     assert reason in done.stdout
 
 
@@ -146,8 +144,11 @@ def test_a_device_that_cannot_be_started_costs_every_cell(tmp_path: Path) -> Non
 
 def test_a_board_that_boots_is_waited_for(tmp_path: Path) -> None:
     late = (
-        "import os, sys, time\n"
-        "if time.time() < float(sys.argv[1]):\n"
+        "import os, sys\n"
+        "tries = open(sys.argv[1], 'a+')\n"
+        "tries.write('x')\n"
+        "tries.flush()\n"
+        "if tries.seek(0, 2) < 3:\n"
         "    sys.exit('connection refused')\n"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
     )
@@ -157,12 +158,13 @@ def test_a_board_that_boots_is_waited_for(tmp_path: Path) -> None:
         tmp_path,
         (
             '"{python}", "-m", "experiments.dut_agent"',
-            f'"{{python}}", {json.dumps(str(script))}, "{time.time() + 9}", "-m", "experiments.dut_agent"',
+            f'"{{python}}", "{script}", "{tmp_path / "tries"}", "-m", "experiments.dut_agent"',
         ),
         ("  threads: 0", "  boot_s: 30\n  threads: 0"),
     )
     done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert len((tmp_path / "tries").read_text()) >= 3
 
 
 def test_a_current_limit_reached_only_during_the_runs_is_seen(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_interrupted_sweep_leaves_the_output_off_and_a_file_that_opens(
         process.send_signal(number)
         time.sleep(0.02)
         process.send_signal(number)  # an impatient user presses twice
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=200)
         assert process.returncode == 130, seen + rest
         assert "Traceback" not in rest
         assert not output_is_on(addresses)
@@ -87,7 +87,7 @@ def test_a_link_that_is_lost_is_told_and_the_output_is_off(tmp_path: Path) -> No
             assert line, seen
             seen += line
         relay.close()
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=200)
         assert process.returncode == 3, rest
         assert "scope" in rest
         assert "Traceback" not in rest

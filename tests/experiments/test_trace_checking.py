@@ -11,10 +11,11 @@ from pathlib import Path
 import h5py
 import pytest
 
-from experiments import power_sweep
+from experiments import power_sweep, replay
 from experiments.traces import TraceReader
 from experiments.traces.__main__ import main
-from experiments.traces.checking import check, recover
+from experiments.traces.checking import check
+from experiments.traces.recovery import recover
 from instruments.errors import TraceError
 from tests.trace_files import write_run
 
@@ -69,7 +70,7 @@ def test_a_flipped_bit_in_codes_costs_that_capture_alone(whole: Path, tmp_path: 
     assert (found.good, found.damaged) == ([0, 1, 3], [2])
     assert any("/captures row 2" in str(p) and role in str(p) for p in found.problems)
     out = tmp_path / "new.h5"
-    assert recover(path, out) == (3, 1)
+    assert recover(path, out) == (3, 1, 0)
     good = codes_of(whole)
     del good[20.0]
     assert codes_of(out) == good
@@ -77,6 +78,13 @@ def test_a_flipped_bit_in_codes_costs_that_capture_alone(whole: Path, tmp_path: 
         assert [c["state"] for c in reader.cells()] == ["planned", "committed"]
         assert not reader.complete
         assert len(reader.readings(1)) == 10
+
+
+def assert_good(recovered: Path) -> None:
+    """A recovered file is sound, and a replay of it tells what it can."""
+    assert check(recovered).problems == []
+    done = replay.main([str(recovered), "--out", str(recovered.with_suffix("")), "--results-only", "--quiet"])
+    assert done in (0, 1)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -89,10 +97,11 @@ def test_whatever_bits_are_flipped_nothing_false_is_saved(whole: Path, tmp_path:
     good = codes_of(whole)
     try:
         found = check(path)
-        saved, _ = recover(path, out)
+        saved = recover(path, out).saved
     except TraceError:
         return
     assert saved >= len(found.good)
+    assert_good(out)
     for at_s, codes in codes_of(out).items():
         assert codes == good.get(at_s, codes)
 
@@ -111,11 +120,12 @@ def test_a_truncated_file_gives_back_what_is_left(
     assert any("cut off" in str(p) for p in found.problems)
     assert main(["check", str(path)]) == 1
     assert "DAMAGED; the sweep" in capsys.readouterr().out
-    saved, _ = recover(path, out)
+    saved = recover(path, out).saved
     good = codes_of(whole)
     assert saved == len(found.good) >= int(3.9 * share) - 1
+    assert_good(out)
     assert all(good[at_s] == codes for at_s, codes in codes_of(out).items())
-    assert not [p for p in tmp_path.iterdir() if p.name not in ("t.h5", "new.h5")]
+    assert not [p for p in tmp_path.iterdir() if p.name not in ("t.h5", "new.h5", "new")]
 
 
 def test_what_is_no_trace_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,4 +201,5 @@ def test_a_capture_of_no_known_state_is_not_saved_as_committed(whole: Path, tmp_
     shutil.copy(whole, path)
     with h5py.File(path, "r+") as f:
         f["captures/state"][2, :2] = b"X"
-    assert recover(path, tmp_path / "new.h5") == (3, 1)
+    assert any("its state is 'XXmmitted'" in str(p) for p in check(path).problems)
+    assert recover(path, tmp_path / "new.h5") == (3, 1, 0)

@@ -124,6 +124,10 @@ def test_types_and_filters_are_such_as_every_library_has(tmp_path: Path, bench: 
     seen = []
 
     def look(name: str, thing: h5py.Dataset | h5py.Group) -> None:
+        for key in thing.attrs.keys() - {"DIMENSION_LIST", "REFERENCE_LIST"}:  # netCDF-4 has those two no other way
+            kind = thing.attrs.get_id(key).get_type()
+            assert isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeStringID), (name, key)
+            assert not (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()), (name, key)
         if not isinstance(thing, h5py.Dataset):
             return
         seen.append(name)
@@ -134,6 +138,7 @@ def test_types_and_filters_are_such_as_every_library_has(tmp_path: Path, bench: 
         assert {filters.get_filter(k)[0] for k in range(filters.get_nfilters())} <= known, name
 
     with h5py.File(path) as f:
+        look("/", f)
         f.visititems(look)
     assert "provenance/transcript" in seen
     assert len(seen) > 60
@@ -273,7 +278,7 @@ capture = bench.capture(5.0)
 writer = TraceWriter.create(Path(sys.argv[1]), make_plan(["A"], [1], 1, 2.0, 1), source="simulated", texts={})
 names = {"current": "current", "voltage": "voltage", "markers": "markers"}
 while True:
-    index = writer.add(CaptureRow("cell", cell=0, batch_end_ns=(1, 2)), capture, names)
+    index = writer.add(CaptureRow("idle", batches=2, batch_end_ns=(1, 2)), capture, names)
     writer.settle(index)
     print(index, flush=True)
 """
@@ -297,7 +302,7 @@ def test_a_killed_writer_leaves_every_committed_capture(tmp_path: Path, delay_s:
         assert sum(c["state"] == "" for c in reader.captures()) <= 1
     before = [d.capture.records for d in found]
     with TraceWriter.resume(path) as writer:
-        index = writer.add(CaptureRow("cell", cell=0, batch_end_ns=(1, 2)), found[0].capture, SOURCES)
+        index = writer.add(CaptureRow("idle", batches=2, batch_end_ns=(1, 2)), found[0].capture, SOURCES)
         writer.settle(index)
     with TraceReader(path) as reader:
         after = list(reader.data())

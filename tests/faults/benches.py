@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from instruments import lab as lab_yaml
 from instruments.bench import Bench, open_bench
 from instruments.errors import InstrumentError, LinkTimeout, ProtocolError
 from instruments.lab import Lab
+from instruments.link.ports import StreamPort
+from instruments.link.prologix import PrologixPort
 from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, next_full_scale
 from instruments.simulated.faults import Fault, FaultScript
 from instruments.simulated.mso_acquisition import Options
@@ -65,10 +69,12 @@ class FaultyBench:
         with self.station.changed:
             return self.station.supply.settings.output
 
-    def gate(self, high: bool, in_s: float = 0.0) -> None:
-        """Move the gate line, now or at a time to come."""
+    def gate(self, high: bool, in_s: float = 0.0) -> float:
+        """Move the gate line, now or at a time to come; gives when."""
         with self.station.changed:
-            self.station.world.mark(time.monotonic() + in_s, int(high))
+            at_s = time.monotonic() + in_s
+            self.station.world.mark(at_s, int(high))
+            return at_s
 
 
 @contextlib.contextmanager
@@ -77,7 +83,7 @@ def faulty_bench(
     *changes: tuple[str, str],
     edge_filter: EdgeFilter | None = None,
     scope: dict[str, Any] | None = None,
-    timeout_s: float = 0.6,
+    timeout_s: float = 20.0,
 ) -> Iterator[FaultyBench]:
     """Serve a bench with some changes of the shipped lab.yaml; `scope` are options of the simulated one."""
     state = folder / "state"
@@ -99,6 +105,21 @@ def faulty_bench(
         yield FaultyBench(station, lab_yaml.load(path), path, state / RING_NAME)
 
 
+@contextlib.contextmanager
+def hurried(hurt: FaultyBench, *, comes_back: bool) -> Iterator[None]:
+    """For deeds at an instrument that says nothing: it is given up soon, and soon for good if it stays silent."""
+    lab = hurt.lab
+    soon = {name: getattr(lab, name).model_copy(update={"timeout_s": 0.6}) for name in ("scope", "supply")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hurt, "lab", lab.model_copy(update=soon))
+        patch.setattr("instruments.mso_x2024a.transfer.PREAMBLE_DEADLINE_S", 0.4)
+        patch.setattr("instruments.e3645a.driver.MEASURE_DEADLINE_S", 0.4)
+        if not comes_back:
+            patch.setattr(StreamPort, "recovery_s", 0.2)
+            patch.setattr(PrologixPort, "recovery_s", 0.6)
+        yield
+
+
 def set_up(scope: Any) -> None:
     """Current on CHAN1, voltage on CHAN3, the gate on D0 as trigger."""
     scope.stop()
@@ -115,8 +136,8 @@ def capture(hurt: FaultyBench, scope: Any, sources: Sequence[str] = ("CHAN1", "P
     hurt.gate(False)
     scope.arm()
     hurt.gate(True)
-    scope.wait_done(2.0)
-    return scope.fetch(list(sources), points=points, deadline_s=1.0)
+    scope.wait_done(20.0)
+    return scope.fetch(list(sources), points=points, deadline_s=20.0)
 
 
 def at_bench(hurt: FaultyBench, deed: Callable[[Bench], T], alarms: list[str] | None = None) -> T:
@@ -148,7 +169,7 @@ def feed(bench: Bench) -> None:
     supply.set_current_limit(facts.current_limit_a)
     supply.set_voltage(facts.voltage_v)
     supply.output(True)
-    supply.wait_settled(2.0)
+    supply.wait_settled(20.0)
 
 
 def says(error: InstrumentError, instrument: str, command: str) -> bool:

@@ -7,16 +7,25 @@ from collections.abc import Iterator
 import pytest
 
 from instruments.link import prologix
+from instruments.link.message_port import MessagePort
 from instruments.link.ports import StreamPort
 
 from .benches import FaultyBench, faulty_bench
 
 
 @pytest.fixture(autouse=True)
-def short_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds at a real adapter takes a tenth of one here."""
-    monkeypatch.setattr(StreamPort, "recovery_s", 0.2)
+def long_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes back may take its time on a machine that others use; an adapter looks again sooner than a real one."""
     monkeypatch.setattr(prologix, "READ_TMO_S", 0.25)
+    monkeypatch.setattr(StreamPort, "recovery_s", 20.0)
+    monkeypatch.setattr(prologix.PrologixPort, "recovery_s", 20.0)
+    monkeypatch.setattr(MessagePort, "recovery_s", 20.0)
+
+
+@pytest.fixture
+def short_recovery(monkeypatch: pytest.MonkeyPatch, long_recovery: None) -> None:
+    """For what never comes back."""
+    monkeypatch.setattr(StreamPort, "recovery_s", 0.2)
     monkeypatch.setattr(prologix.PrologixPort, "recovery_s", 0.6)
 
 

@@ -23,6 +23,8 @@ from instruments.bench import Bench, open_bench
 from instruments.errors import BenchError
 from instruments.fault_facts import FaultFacts
 from instruments.interrupts import undisturbed
+from instruments.link.ports import StreamPort
+from instruments.link.prologix import PrologixPort
 from instruments.marker_ring import RingWriter
 from instruments.mso_x2024a import transfer
 
@@ -39,8 +41,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_steps, "SETTLE_S", 0.01)
     monkeypatch.setattr(bench_steps, "POINTS", POINTS)
     monkeypatch.setattr(experiments.station, "POINTS", POINTS)
-    monkeypatch.setattr(transfer, "PREAMBLE_DEADLINE_S", 0.2)
-    monkeypatch.setattr("instruments.e3645a.driver.MEASURE_DEADLINE_S", 0.2)
 
 
 class Board:
@@ -72,14 +72,30 @@ class Day:
     station: Station
     board: Board
     number: int = 0
+    wait_s: float = 20.0
+    """Until the end of a run is given up, and until its record is."""
 
-    def run(self, deadline_s: float = 0.3) -> Measured:
+    @contextlib.contextmanager
+    def hurried(self, *, comes_back: bool) -> Iterator[None]:
+        """For a deed at an instrument that says nothing: it is given up soon, and soon for good if it stays silent."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self, "wait_s", 0.4)
+            patch.setattr(transfer, "PREAMBLE_DEADLINE_S", 0.4)
+            patch.setattr("instruments.e3645a.driver.MEASURE_DEADLINE_S", 0.4)
+            for instrument in (self.bench.scope, self.bench.supply):
+                patch.setattr(instrument.link, "timeout_s", 0.6)
+            if not comes_back:
+                patch.setattr(StreamPort, "recovery_s", 0.2)
+                patch.setattr(PrologixPort, "recovery_s", 0.6)
+            yield
+
+    def run(self) -> Measured:
         """Capture one run of the board, store, check and commit it."""
         scope = self.bench.scope
         scope.arm()
         self.board.runs()
-        scope.wait_done(deadline_s)
-        capture = scope.fetch(SOURCES, points=POINTS, deadline_s=0.25)
+        scope.wait_done(self.wait_s)
+        capture = scope.fetch(SOURCES, points=POINTS, deadline_s=self.wait_s)
         self.number += 1
         row = CaptureRow(
             "cell", 0, "busy:2", 1, 0, f"run {self.number}", window_asked_s=WINDOW_S, batches=BATCHES, images=BATCHES
@@ -92,8 +108,16 @@ class Day:
         self.run()
 
     def late_run(self) -> None:
-        """A run whose edges may come when nobody waits any more."""
-        self.run(deadline_s=0.08)
+        """A run whose edges come when nobody waits any more."""
+        try:
+            self.run()
+        finally:
+            time.sleep(self.wait_s)
+
+    def no_run(self) -> None:
+        """Wait for a run that nobody begins."""
+        self.bench.scope.arm()
+        self.bench.scope.wait_done(self.wait_s)
 
     def current(self) -> float:
         """Ask the supply for its current."""
@@ -125,7 +149,7 @@ class Day:
             supply.clear_ovp()
         supply.set_current_limit(self.bench.lab.supply.current_limit_a)
         supply.output(True)
-        supply.wait_settled(2.0)
+        supply.wait_settled(20.0)
         self.station.set_up_scope()
         measured = self.run()
         return measured.window is not None and abs(supply.measure_voltage_v() - 12.0) < 0.1

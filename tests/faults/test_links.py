@@ -14,6 +14,8 @@ from instruments.simulated.faults import Fault
 from .benches import FaultyBench, says
 
 DEADLINE_S = 0.1
+SOME_S, LONG_S = 0.5, 20.0
+"""Until the bytes of an answer that is cut have come; for an answer that comes."""
 IDN = {"scope": "AGILENT TECHNOLOGIES,MSO-X 2024A", "supply": "Agilent Technologies,E3645A"}
 
 
@@ -31,29 +33,34 @@ def is_right(link: Link) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "message"),
+    ("fault", "deadline_s", "kind", "message"),
     [
-        (Fault("drop"), LinkTimeout, "0 bytes had come"),
-        (Fault("delay", delay_s=0.2), LinkTimeout, "0 bytes had come"),
-        (Fault("delay", delay_s=0.02), None, ""),
-        (Fault("short", at_byte=11), LinkTimeout, "11 bytes had come"),
-        (Fault("trickle", at_byte=1, delay_s=0.004), LinkTimeout, "bytes had come"),
-        (Fault("double"), ProtocolError, "behind one line"),
-        (Fault("garbage", data=b"+0\n"), ProtocolError, "behind one line"),
-        (Fault("garbage", data=b"\xff\x00"), ProtocolError, "beyond ASCII"),
-        (Fault("replace", data=b"\n\n"), ProtocolError, "behind one line"),
+        (Fault("drop"), DEADLINE_S, LinkTimeout, "0 bytes had come"),
+        (Fault("delay", delay_s=0.8), DEADLINE_S, LinkTimeout, "0 bytes had come"),
+        (Fault("delay", delay_s=0.02), LONG_S, None, ""),
+        (Fault("short", at_byte=11), SOME_S, LinkTimeout, "11 bytes had come"),
+        (Fault("trickle", at_byte=1, delay_s=0.02), DEADLINE_S, LinkTimeout, "bytes had come"),
+        (Fault("double"), LONG_S, ProtocolError, "behind one line"),
+        (Fault("garbage", data=b"+0\n"), LONG_S, ProtocolError, "behind one line"),
+        (Fault("garbage", data=b"\xff\x00"), LONG_S, ProtocolError, "beyond ASCII"),
+        (Fault("replace", data=b"\n\n"), LONG_S, ProtocolError, "behind one line"),
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
 def test_the_link_comes_back_in_step(
-    hurt: FaultyBench, link: Link, fault: Fault, kind: type[LinkError | ProtocolError] | None, message: str
+    hurt: FaultyBench,
+    link: Link,
+    fault: Fault,
+    deadline_s: float,
+    kind: type[LinkError | ProtocolError] | None,
+    message: str,
 ) -> None:
     script = hurt.hurt(link.name, fault)
     if kind is None:
-        assert link.query("*IDN?", DEADLINE_S).startswith(IDN[link.name])
+        assert link.query("*IDN?", deadline_s).startswith(IDN[link.name])
     else:
         with pytest.raises(kind, match=message) as caught:
-            link.query("*IDN?", DEADLINE_S)
+            link.query("*IDN?", deadline_s)
         assert says(caught.value, link.name, "*IDN?")
     assert script.log == [(fault.kind, "*IDN?")]
     assert is_right(link)
@@ -61,12 +68,16 @@ def test_the_link_comes_back_in_step(
 
 
 @pytest.mark.parametrize("fault", [Fault("stall"), Fault("cut", at_byte=5), Fault("wedge"), Fault("wedge", at_byte=5)])
-def test_silence_until_cleared_or_reconnected(hurt: FaultyBench, link: Link, fault: Fault) -> None:
+def test_silence_until_cleared_or_reconnected(
+    hurt: FaultyBench, link: Link, fault: Fault, request: pytest.FixtureRequest
+) -> None:
     """A device clear ends a stall over GPIB; a raw socket has none, and nothing but a new link ends a wedge."""
     hurt.hurt(link.name, fault)
     cleared = link.name == "supply" and fault.kind != "wedge"
+    if not cleared:
+        request.getfixturevalue("short_recovery")
     with pytest.raises(LinkError, match="in step again" if cleared else "broken") as caught:
-        link.query("*IDN?", DEADLINE_S)
+        link.query("*IDN?", SOME_S if fault.at_byte else DEADLINE_S)
     assert isinstance(caught.value, LinkTimeout) is cleared
     assert f"{fault.at_byte} bytes" in str(caught.value)
     assert says(caught.value, link.name, "*IDN?")
@@ -82,8 +93,8 @@ def test_a_reset_breaks_the_link_at_once_until_it_is_reopened(hurt: FaultyBench,
     hurt.hurt(link.name, Fault("reset", at_byte=at_byte))
     started_s = time.monotonic()
     with pytest.raises(LinkError, match=r"broken: receiving failed|broken: the instrument closed") as caught:
-        link.query("*IDN?", 5.0)
-    assert time.monotonic() - started_s < 2.0
+        link.query("*IDN?", 60.0)
+    assert time.monotonic() - started_s < 30.0
     assert not isinstance(caught.value, LinkTimeout)
     assert says(caught.value, link.name, "*IDN?")
     with pytest.raises(LinkError, match="reopen it"):
@@ -129,7 +140,7 @@ def scope_link(hurt: FaultyBench) -> Iterator[Link]:
 def test_bytes_around_a_block_are_refused(hurt: FaultyBench, scope_link: Link, fault: Fault, message: str) -> None:
     hurt.hurt("scope", fault)
     with pytest.raises(ProtocolError, match=message) as caught:
-        scope_link.query_block(":SYST:SET?", 1.0)
+        scope_link.query_block(":SYST:SET?", LONG_S)
     assert says(caught.value, "scope", ":SYST:SET?")
     assert is_right(scope_link)
     assert len(scope_link.query_block(":SYST:SET?")) > 100

@@ -23,9 +23,8 @@ SOURCES = ["CHAN1", "CHAN3", "POD1"]
 
 
 @pytest.fixture
-def scope(hurt: FaultyBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[MsoX2024A]:
+def scope(hurt: FaultyBench) -> Iterator[MsoX2024A]:
     """The driver over a raw socket, ready for a capture."""
-    monkeypatch.setattr(transfer, "PREAMBLE_DEADLINE_S", 0.3)
     with driver(hurt) as scope:
         yield scope
 
@@ -97,30 +96,28 @@ def test_a_trigger_at_the_deadline(hurt: FaultyBench, scope: MsoX2024A, off_s: f
     """The window is 20 ms: earlier than that before the deadline there is a capture, later one of two refusals."""
     hurt.gate(False)
     scope.arm()
-    hurt.gate(True, in_s=0.1 + off_s)
+    edge_s = hurt.gate(True, in_s=0.1 + off_s)
     started_s = time.monotonic()
     reason = ""
     try:
         scope.wait_done(0.1)
     except CaptureError as error:
         reason = error.reason
+    ended_s = time.monotonic()
+    if ended_s < edge_s:
+        assert reason == "no-trigger"
     if reason:
-        assert off_s > -0.06
-        assert reason in (("no-trigger", "not-finished") if abs(off_s) < 0.01 else _reasons(off_s))
+        assert {"no-trigger": edge_s, "not-finished": edge_s + WINDOW_S}[reason] >= started_s + 0.1
         with pytest.raises(CaptureError, match="no finished acquisition"):
             scope.fetch(["CHAN1"], points=1000)
     else:
         found = scope.fetch(SOURCES, points=1000)
         assert abs(found.time_s()[np.argmax(found["POD1"].bit(0))]) <= 2 * found.dt_s
-    assert time.monotonic() - started_s < 1.0
+    assert ended_s - started_s < 10.0
     with hurt.station.changed:  # the edge to come belongs to nobody any more
         hurt.station.world.advance(time.monotonic())
-    time.sleep(max(0.0, off_s))
+    time.sleep(max(0.0, edge_s - time.monotonic()))
     assert is_right(hurt, scope)
-
-
-def _reasons(off_s: float) -> tuple[str, ...]:
-    return ("no-trigger",) if off_s > 0 else ("not-finished",)
 
 
 # --- the record -------------------------------------------------------------------------------------
@@ -135,14 +132,18 @@ def test_the_first_preamble_may_be_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fault", [Fault("drop", "PREamble"), Fault("replace", "PREamble", data=b"+0\n"), Fault("short", "PREamble")]
 )
-def test_a_preamble_may_be_missing_once_but_not_twice(hurt: FaultyBench, scope: MsoX2024A, fault: Fault) -> None:
-    script = hurt.hurt("scope", fault)
-    assert is_right(hurt, scope)
-    assert len(script.log) == 1
-    hurt.hurt("scope", Fault(fault.kind, fault.matching, times=2, data=fault.data))
-    with pytest.raises((LinkTimeout, ProtocolError)) as caught:
-        capture(hurt, scope)
-    assert says(caught.value, "scope", ":WAVeform:PREamble?")
+def test_a_preamble_may_be_missing_once_but_not_twice(
+    hurt: FaultyBench, scope: MsoX2024A, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as hurried:
+        hurried.setattr(transfer, "PREAMBLE_DEADLINE_S", 0.4)
+        script = hurt.hurt("scope", fault)
+        assert is_right(hurt, scope)
+        assert len(script.log) == 1
+        hurt.hurt("scope", Fault(fault.kind, fault.matching, times=2, data=fault.data))
+        with pytest.raises((LinkTimeout, ProtocolError)) as caught:
+            capture(hurt, scope)
+        assert says(caught.value, "scope", ":WAVeform:PREamble?")
     assert is_right(hurt, scope)
 
 
@@ -168,7 +169,7 @@ def test_a_record_of_the_previous_capture_is_never_given(tmp_path: Path, untrigg
         scope.arm()
         hurt.feed("scope", b":STOP\n")
         with pytest.raises(CaptureError, match="stopped without a trigger") as caught:
-            scope.wait_done(1.0)
+            scope.wait_done(20.0)
         assert caught.value.reason == "stopped"
         with pytest.raises(CaptureError, match="no finished acquisition"):
             scope.fetch(["CHAN1"], points=1000)
@@ -179,7 +180,7 @@ def test_a_record_of_the_previous_capture_is_never_given(tmp_path: Path, untrigg
 def test_a_new_acquisition_behind_our_back(hurt: FaultyBench, scope: MsoX2024A, pressed: bytes) -> None:
     scope.arm()
     hurt.gate(True)
-    scope.wait_done(1.0)
+    scope.wait_done(20.0)
     hurt.feed("scope", pressed)
     time.sleep(2 * WINDOW_S)
     with pytest.raises(CaptureError, match=r"is running|triggered again") as caught:

@@ -8,16 +8,9 @@ import pytest
 
 from instruments.bench import Bench, open_bench
 from instruments.errors import BenchError, LinkError, ProtocolError, SettingError
-from instruments.mso_x2024a import transfer
 from instruments.simulated.faults import Fault
 
-from .benches import FaultyBench, at_bench, feed, session
-
-
-@pytest.fixture(autouse=True)
-def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PREAMBLE_DEADLINE_S", 0.3)
-    monkeypatch.setattr("instruments.e3645a.driver.MEASURE_DEADLINE_S", 0.3)
+from .benches import FaultyBench, at_bench, feed, hurried, session
 
 
 def next_one_is_good(hurt: FaultyBench) -> bool:
@@ -31,7 +24,7 @@ def next_one_is_good(hurt: FaultyBench) -> bool:
 @pytest.mark.parametrize("fault", [Fault("reset", "OUTP", times=2), Fault("wedge", "OUTP", times=2)])
 def test_the_output_goes_off_although_the_supply_does_not_say_so_at_once(hurt: FaultyBench, fault: Fault) -> None:
     script = hurt.hurt("supply", fault)
-    with pytest.raises(LinkError) as caught:
+    with hurried(hurt, comes_back=False), pytest.raises(LinkError) as caught:
         session(hurt)
     assert script.log
     assert not hurt.output_is_on
@@ -51,7 +44,8 @@ def test_an_output_that_cannot_be_seen_off_is_said_aloud(hurt: FaultyBench) -> N
     def deed(bench: Bench) -> None:
         hurt.hurt("supply", Fault("drop", r"OUTP.*\?", times=0))
 
-    with pytest.raises(BenchError, match=r"COULD NOT BE VERIFIED TO BE OFF.*supply .*OUTPut OFF"):
+    said = pytest.raises(BenchError, match=r"COULD NOT BE VERIFIED TO BE OFF.*supply .*OUTPut OFF")
+    with hurried(hurt, comes_back=True), said:
         at_bench(hurt, deed, alarms)
     assert len(alarms) == 1
     assert "front panel" in alarms[0]
@@ -114,7 +108,7 @@ def test_a_wedged_scope_does_not_keep_the_output_on(hurt: FaultyBench) -> None:
         hurt.hurt("scope", Fault("wedge", times=0))
         bench.scope.state()
 
-    with pytest.raises(LinkError, match="broken"):
+    with hurried(hurt, comes_back=False), pytest.raises(LinkError, match="broken"):
         at_bench(hurt, deed)
     assert not hurt.output_is_on
     assert next_one_is_good(hurt)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from experiments.traces import TraceReader
+from experiments.traces import ENDED, TraceReader
 from tests.sweeps import ROOT, rows, run
 
 VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
@@ -39,27 +39,41 @@ CASES = {
         1, r"the supply .* raise current_limit_a", flag="supply-limited", changes={"supply": {"current_limit_a": 0.4}}
     ),
     "an over-voltage trip": Case(
-        1,
-        r"the supply tripped during the run \(over-voltage protection at 21 V\): find the cause",
+        3,
+        "error: the supply's output has tripped, and the board has no power: find the cause",
         'supply: [{kind: panel, matching: EVEN, skip: 2, commands: "VOLT:PROT 9"}]',
         "supply-limited",
+    ),
+    "a scope that forgets its settings": Case(
+        0,
+        "tried again, since the gate line never rose",
+        'scope: [{kind: panel, matching: AER, skip: 30, commands: "*RST"}]',
     ),
     "clipped": Case(
         1, "samples of the current are clipped", flag="clipped", changes={"wiring": {"current": {"high_a": 0.4}}}
     ),
     "a trigger that never comes": Case(
-        1,
-        "the gate line never rose although the device ran",
+        2,
+        "error: gain .* markers-missing: the gate line never rose although the device ran",
         "markers: [{kind: lose, line: gate, times: 0}]",
         "markers-missing",
     ),
-    "a bouncing gate": Case(
+    "a line that always bounces": Case(
+        2,
+        r"error: gain .* markers-bounce: the gate has \d+ edges .*crosstalk, and at wiring.marker_threshold_v",
+        "seed: 3\nmarkers: [{kind: bounce, line: gate, times: 0}]",
+        "markers-bounce",
+    ),
+    "a gate edge that is lost once": Case(
+        0, "gain: tried again, since the gate line never rose", "markers: [{kind: lose, line: gate, times: 1}]"
+    ),
+    "a gate that bounces from the first cell on": Case(
         1,
         r"the gate has \d+ edges where 2 were expected",
         "seed: 3\nmarkers: [{kind: bounce, line: gate, skip: 2, times: 0}]",
     ),
     "batch edges that are not seen": Case(
-        1, r"batch edges", "markers: [{kind: lose, line: batch, skip: 200, times: 0}]", "markers-missing"
+        1, r"batch edges", "markers: [{kind: lose, line: batch, skip: 450, times: 0}]", "markers-missing"
     ),
     "holes": Case(3, "samples of the current are holes", "scope: [{kind: holes, share: 0.01}]", "no-zero"),
     "the scope's connection reset in a block": Case(
@@ -128,6 +142,16 @@ def test_a_sweep_at_a_bench_with_a_fault(outcomes: dict[str, Future[Outcome]], n
     assert captures[0]["kind"] == "zero"
     (row,) = rows(outcome.out / "results.csv")
     assert not case.flag or row["flags"].split() == [case.flag]
+    if case.code == 2:
+        assert cell["state"] == "planned"
+        assert captures[-1]["flags"].split() == [case.flag]
+        assert "--resume" in done.stderr
+        return
+    if case.flag == "supply-limited" and case.code == 3:
+        assert cell["state"] not in ENDED  # the cell is measured when the sweep goes on
+        assert captures[-1]["flags"] == case.flag
+        assert "over-voltage protection at 21 V" in captures[-1]["reason"]
+        return
     if case.code == 3:
         assert captures[0]["flags"] == "holes"
         assert cell["state"] == "planned"

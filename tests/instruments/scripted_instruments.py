@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from instruments.link import Link
 from instruments.scpi import split_outside_quotes
 
-Answer = bytes | list[bytes | float] | None
+Answer = bytes | list[bytes | float | str] | None
+SPOKEN_TO = "spoken to"
+"""In an answer: a pause until the client says more."""
 
 
 class LineServer:
-    """Serves ``handle(line) -> bytes | None`` on loopback; a list of bytes and floats is sent with pauses.
+    """Serves ``handle(line) -> bytes | None`` on loopback; a list of bytes, seconds and SPOKEN_TO is sent with pauses.
 
     ``handle`` may raise ConnectionError to close the connection.
     """
@@ -21,6 +26,7 @@ class LineServer:
     def __init__(self, handle: Callable[[bytes], Answer]) -> None:
         self.handle = handle
         self.received: list[bytes] = []
+        self.answered = 0
         self.connections = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -67,10 +73,20 @@ class LineServer:
                         for part in [answer] if isinstance(answer, bytes) else answer or []:
                             if isinstance(part, float):
                                 self._stop.wait(part)
+                            elif isinstance(part, str):
+                                while not (pending or self._stop.is_set()):
+                                    if select.select([connection], [], [], 0.02)[0]:
+                                        break
                             else:
                                 connection.sendall(part)
                     except OSError:
                         return
+                    self.answered += 1
+
+    def await_silence(self) -> None:
+        """Wait until everything that was received has its whole answer."""
+        while self.answered < len(self.received) and self._threads[-1].is_alive():
+            time.sleep(0.0005)
 
     def close(self) -> None:
         self._stop.set()
@@ -86,6 +102,12 @@ def serving(handle: Callable[[bytes], Answer]) -> Iterator[LineServer]:
         yield server
     finally:
         server.close()
+
+
+def await_input(link: Link) -> None:
+    """Wait until something that nobody has read has come on a link over a socket."""
+    session = link._port()._stream._sock  # type: ignore[attr-defined]
+    assert select.select([session], [], [], 20.0)[0]
 
 
 def standard(line: bytes) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,29 @@ class ServedScope:
             self.world.edges.append((at_s, bit, level))
             return at_s
 
+    @contextlib.contextmanager
+    def edge_once_armed(self) -> Iterator[list[float]]:
+        """Raise the trigger's line once the driver knows that it is waited for; gives a list that will hold when."""
+        rises: list[float] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                with self.served.changed:
+                    if self.driver._acquisition._phase == "armed":
+                        rises.append(time.monotonic())
+                        self.world.edges.append((rises[0], 0, 1))
+                        return
+                over.wait(0.002)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield rises
+        finally:
+            over.set()
+            thread.join()
+
     def begin_ramp(self) -> None:
         """Let the ramp on CHAN3 start now."""
         with self.served.changed:
@@ -79,7 +103,7 @@ def served_scope(**options: Any) -> Iterator[ServedScope]:
     server = StreamServer(served, lambda: machine.open_port("stream"))
     server.start()
     try:
-        with Link.open("scope", [f"TCPIP::127.0.0.1::{server.port}::SOCKET"]) as link:
+        with Link.open("scope", [f"TCPIP::127.0.0.1::{server.port}::SOCKET"], timeout_s=60.0) as link:
             driver = MsoX2024A(link)
             driver.stop()
             driver.errors()

@@ -19,7 +19,7 @@ from tests.sweeps import ROOT, lab_file
 from tests.worlds import shipped_lab
 
 from . import vendor_visa
-from .scripted_instruments import serving, standard
+from .scripted_instruments import SPOKEN_TO, serving, standard
 
 MISSING = "/no/such/libvisa.so.7"
 
@@ -27,7 +27,7 @@ MISSING = "/no/such/libvisa.so.7"
 def checked(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "experiments.check_bench", "--no-power", *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, env={**os.environ, **environment},
+        cwd=ROOT, capture_output=True, text=True, timeout=200, env={**os.environ, **environment},
     )  # fmt: skip
 
 
@@ -73,14 +73,14 @@ def test_blocks_over_a_vendors_socket_are_exact(vendor: None, data: bytes) -> No
         return write_block(data) + b"\n" if line == b"D?" else standard(line)
 
     with serving(handle) as server, Link.open("scope", [server.resource], visa="@vendor") as link:
-        assert link.query_block("D?", 5.0) == data
+        assert link.query_block("D?", 60.0) == data
         assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
-        assert link.query_block("D?", 5.0) == data
+        assert link.query_block("D?", 60.0) == data
 
 
 def test_failures_over_a_vendors_socket(vendor: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MessagePort, "recovery_s", 0.5)
-    answers = {b"STALE?": b"1\n2\n", b"TEXT?": b"+0\n", b"CUT?": b"#15ab", b"SLOW?": [0.2, b"late\n"]}
+    monkeypatch.setattr(MessagePort, "recovery_s", 20.0)
+    answers = {b"STALE?": b"1\n2\n", b"TEXT?": b"+0\n", b"CUT?": b"#15ab", b"SLOW?": [SPOKEN_TO, b"late\n"]}
 
     def handle(line: bytes):
         return answers.get(line) or standard(line)

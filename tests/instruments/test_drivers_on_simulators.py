@@ -40,7 +40,7 @@ def bench(tmp_path_factory) -> Iterator[tuple[dict, Path]]:
             yield json.loads(process.stdout.readline()), folder
         finally:
             process.stdin.close()
-            process.wait(10)
+            process.wait(200)
 
 
 @pytest.fixture
@@ -91,12 +91,18 @@ def prepared(link: Link) -> MsoX2024A:
 
 
 def test_capture_follows_the_marker_lines(scope, marker):
-    number = scope.arm()
-    marker.gate(True)
-    time.sleep(0.01)
-    marker.batch()
-    scope.wait_done(2.0)
-    capture = scope.fetch(["CHAN1", "CHAN3", "POD1"], points=10_000, min_points=5000)
+    for _ in range(20):
+        number = scope.arm()
+        risen = time.monotonic()
+        marker.gate(True)
+        time.sleep(0.01)
+        marker.batch()
+        took_s = time.monotonic() - risen
+        scope.wait_done(30.0)
+        capture = scope.fetch(["CHAN1", "CHAN3", "POD1"], points=10_000, min_points=5000)
+        marker.gate(False)
+        if took_s < 0.8 * WINDOW_S:  # else others have used the machine, and the window was over
+            break
     assert capture.number == number
     assert capture.duration_s == pytest.approx(WINDOW_S, rel=0.1)
     gate = capture["POD1"].bit(0)
@@ -112,7 +118,7 @@ def test_capture_follows_the_marker_lines(scope, marker):
 def test_no_capture_returns_an_older_record(scope, marker):
     scope.arm()
     scope.force_trigger()
-    scope.wait_done(2.0)
+    scope.wait_done(30.0)
     first = scope.fetch(["CHAN1"], points=1000)
     scope.arm()
     with pytest.raises(CaptureError, match="no trigger") as caught:
@@ -123,7 +129,7 @@ def test_no_capture_returns_an_older_record(scope, marker):
     scope.force_trigger()
     with pytest.raises(CaptureError, match="no finished"):
         scope.fetch(["CHAN1"], points=1000)
-    scope.wait_done(2.0)
+    scope.wait_done(30.0)
     second = scope.fetch(["CHAN1"], points=1000)
     assert (first.number, second.number) == (1, 2)
     assert first["CHAN1"] != second["CHAN1"]
@@ -136,11 +142,11 @@ def test_stop_and_run_behind_our_back(scope, bench):
         panel.write(":STOP")
         panel.query("*OPC?")
         with pytest.raises(CaptureError) as caught:
-            scope.wait_done(1.0)
+            scope.wait_done(30.0)
         assert caught.value.reason == "stopped"
         scope.arm()
         scope.force_trigger()
-        scope.wait_done(2.0)
+        scope.wait_done(30.0)
         panel.write(":RUN")
         panel.query("*OPC?")
         with pytest.raises(CaptureError) as caught:
@@ -152,7 +158,7 @@ def test_stop_and_run_behind_our_back(scope, bench):
 def test_all_formats_agree(scope):
     scope.arm()
     scope.force_trigger()
-    scope.wait_done(2.0)
+    scope.wait_done(30.0)
     word = scope.fetch(["CHAN1", "POD1"], points=1000)
     big = scope.fetch(["CHAN1", "POD1"], points=1000, byte_order="MSBFirst")
     assert (big["CHAN1"], big["POD1"]) == (word["CHAN1"], word["POD1"])
@@ -216,7 +222,7 @@ def test_transcript_of_a_capture_replays(bench, tmp_path):
         scope.arm(5.0, poll_s=0.1)
         scope.force_trigger()
         time.sleep(2 * WINDOW_S)
-        scope.wait_done(2.0, poll_s=0.1)
+        scope.wait_done(30.0, poll_s=0.1)
         return scope.fetch(["CHAN1", "CHAN3", "POD1"], points=1000)
 
     with (
@@ -293,7 +299,7 @@ def test_scope_and_supply_from_two_threads(socket_scope, bench):
     for _ in range(3):
         socket_scope.arm()
         socket_scope.force_trigger()
-        socket_scope.wait_done(2.0)
+        socket_scope.wait_done(30.0)
         socket_scope.fetch(["CHAN1"], points=1000)
     thread.join()
     assert failures == []

@@ -51,7 +51,7 @@ print(json.dumps(said))
 def program(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program of its own at the project's root."""
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200,
         env={**os.environ, **environment},
     )  # fmt: skip
 

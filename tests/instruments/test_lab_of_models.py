@@ -26,8 +26,12 @@ def test_the_shipped_benches_name_their_models() -> None:
     ("old", "new", "said"),
     [
         ("simulated: tx1", "simulated: tx2", "dut.simulated: input should be 'tx1' or 'counter', got 'tx2'"),
-        ("rest_s: 0.3", "command: [x]\n  marker: none", "delete command and marker"),
-        ("simulated: tx1  ", "name: board  ", "dut: give command, which starts the agent on the board, or simulated"),
+        ("rest_s: 0.3", "command: [x]\n  marker: none", "delete dut.command and dut.marker"),
+        (
+            "simulated: tx1  ",
+            "name: board  ",
+            "dut: give dut.command, which starts the agent on the board, or dut.simulated",
+        ),
         ("sim:socket", "TCPIP::192.0.2.1::5025::SOCKET", "scope.resource: a simulated board needs sim:TRANSPORT here"),
         ("world: {", "world: {idle_a: 0.1, ", "simulation.world.idle_a: a simulated board sets it itself: delete it"),
     ],

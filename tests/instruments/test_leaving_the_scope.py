@@ -21,7 +21,7 @@ from tests.faults.benches import FaultyBench, capture, faulty_bench, set_up
 
 @pytest.fixture
 def hurt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyBench]:
-    monkeypatch.setattr(StreamPort, "recovery_s", 0.2)
+    monkeypatch.setattr(StreamPort, "recovery_s", 20.0)
     with faulty_bench(tmp_path) as bench:
         yield bench
 
@@ -77,9 +77,9 @@ def test_settings_come_back_over_a_new_connection_when_the_old_one_broke(hurt: F
 def test_what_cannot_be_put_back_is_told_with_the_command_that_does(
     hurt: FaultyBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "SETUP_S", 0.3)
     with caplog.at_level(logging.WARNING), open_bench(hurt.lab, hurt.lab_path) as bench:
         changed(hurt, bench)
+        monkeypatch.setattr(driver, "SETUP_S", 0.3)
         hurt.hurt("scope", Fault("drop", r"\*OPC", times=0))
     assert "settings could not be put back" in caplog.text
     assert "python -m experiments.restore_scope TRACE" in caplog.text

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import statistics
 import threading
 import time
 
@@ -18,12 +19,27 @@ from instruments.ieee488 import write_block
 from instruments.link import Link
 from instruments.link.ports import StreamPort
 
-from .scripted_instruments import serving, standard
+from .scripted_instruments import SPOKEN_TO, await_input, serving, standard
 
 
 @pytest.fixture(autouse=True)
-def short_recovery(monkeypatch):
+def long_recovery(monkeypatch):
+    """What comes back may take its time on a machine that others use."""
+    monkeypatch.setattr(StreamPort, "recovery_s", 20.0)
+
+
+@pytest.fixture
+def short_recovery(monkeypatch, long_recovery):
+    """For what never comes back."""
     monkeypatch.setattr(StreamPort, "recovery_s", 0.5)
+
+
+@pytest.fixture
+def refusing():
+    """A port that nobody listens at, and nobody else can get meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 def echo_and(extra):
@@ -73,19 +89,21 @@ def test_block_cut_anywhere_arrives_whole():
 def test_line_and_block_queries_do_not_stall_for_acknowledgements():
     with serving(standard) as server, Link.open("scope", [server.resource]) as link:
         link.query("*IDN?")
-        started = time.monotonic()
+        took_s = []
         for _ in range(20):
+            started = time.monotonic()
             link.write(":NOTHING")
             link.query("*IDN?")
-        assert time.monotonic() - started < 0.4  # 40 ms each with Nagle and delayed acknowledgement
+            took_s.append(time.monotonic() - started)
+        assert statistics.median(took_s) < 0.02  # 40 ms each with Nagle and delayed acknowledgement
 
 
 def test_timeout_recovers_and_a_late_answer_is_never_given_to_the_next_query():
-    handle = echo_and({b"SLOW?": [0.25, b"late\n"]})
+    handle = echo_and({b"SLOW?": [SPOKEN_TO, b"late\n"]})
     with serving(handle) as server, Link.open("scope", [server.resource]) as link:
         with pytest.raises(LinkTimeout) as caught:
             link.query("SLOW?", 0.1)
-        assert 0.1 <= caught.value.elapsed_s < 0.2
+        assert 0.1 <= caught.value.elapsed_s < 5.0
         assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
         text = str(caught.value)
         assert "scope" in text
@@ -95,11 +113,13 @@ def test_timeout_recovers_and_a_late_answer_is_never_given_to_the_next_query():
 
 
 def test_late_numbers_are_not_taken_for_the_answer_of_the_resynchronisation():
-    handle = echo_and({b"SLOW?": [0.15, b"0;0;0;0\n"]})
-    with serving(handle) as server, Link.open("scope", [server.resource]) as link:
-        with pytest.raises(LinkTimeout):
-            link.query("SLOW?", 0.05)
-        assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
+    for numbers, pause_s in itertools.product(range(1, 12), (0.0, 0.02)):  # together with the true answer, and before
+        late = b";".join([b"0"] * numbers) + b"\n"
+        handle = echo_and({b"SLOW?": [SPOKEN_TO, late, pause_s]})
+        with serving(handle) as server, Link.open("scope", [server.resource]) as link:
+            with pytest.raises(LinkTimeout):
+                link.query("SLOW?", 0.02)
+            assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
 
 
 def test_timeout_reports_bytes_and_error_queue():
@@ -107,12 +127,13 @@ def test_timeout_reports_bytes_and_error_queue():
     handle = echo_and({b"BAD?": b"12345", b":SYSTem:ERRor?": lambda: next(errors)})
     with serving(handle) as server, Link.open("scope", [server.resource]) as link:
         with pytest.raises(LinkTimeout) as caught:
-            link.query("BAD?", 0.05)
+            link.query("BAD?", 0.4)
         assert caught.value.bytes_got == 5
         assert caught.value.queue == ('-113,"Undefined header"',)
         assert "Undefined header" in str(caught.value)
 
 
+@pytest.mark.usefixtures("short_recovery")
 def test_one_deadline_over_all_chunks():
     drops = [part for _ in range(100) for part in (b"x", 0.02)]
     handle = echo_and({b"D?": [b"#3100", *drops]})
@@ -123,6 +144,7 @@ def test_one_deadline_over_all_chunks():
         assert time.monotonic() - started < 3.0
 
 
+@pytest.mark.usefixtures("short_recovery")
 def test_no_recovery_means_broken_until_reopened():
     silent = threading.Event()
 
@@ -142,6 +164,7 @@ def test_no_recovery_means_broken_until_reopened():
         assert server.connections == 2
 
 
+@pytest.mark.usefixtures("short_recovery")
 def test_reopening_that_fails_can_be_tried_again():
     with serving(standard) as server:
         link = Link.open("scope", [server.resource])
@@ -167,6 +190,7 @@ def test_closed_link_can_be_reopened_for_the_way_out():
         link.close()
 
 
+@pytest.mark.usefixtures("short_recovery")
 def test_sending_to_an_instrument_that_does_not_read_keeps_the_deadline():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         resource = f"TCPIP::127.0.0.1::{listener.getsockname()[1]}::SOCKET"
@@ -174,7 +198,7 @@ def test_sending_to_an_instrument_that_does_not_read_keeps_the_deadline():
             started = time.monotonic()
             with pytest.raises(LinkError):
                 link.write(bytes(1 << 24), 0.1)
-            assert time.monotonic() - started < 2.0
+            assert time.monotonic() - started < 20.0
 
 
 def test_peer_closing_is_noticed_at_once():
@@ -186,8 +210,8 @@ def test_peer_closing_is_noticed_at_once():
     with serving(handle) as server, Link.open("scope", [server.resource]) as link:
         started = time.monotonic()
         with pytest.raises(LinkError, match="closed the connection"):
-            link.query("BYE?", 5.0)
-        assert time.monotonic() - started < 1.0
+            link.query("BYE?", 30.0)
+        assert time.monotonic() - started < 20.0
         link.reopen()
         assert link.query("*IDN?").startswith("MAKER")
 
@@ -238,6 +262,7 @@ def test_whatever_is_answered_is_an_answer_or_an_error_and_the_next_one_is_right
         with contextlib.suppress(ProtocolError, LinkTimeout):
             got = link.query_block("Q?", 0.03) if block else link.query("Q?", 0.03).encode()
             assert got in wire
+        server.await_silence()  # what nobody has asked for can be told from an answer only if it comes before
         assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
 
 
@@ -258,14 +283,14 @@ def test_unread_bytes_are_dropped_before_a_command(caplog):
         caplog.at_level(logging.WARNING),
     ):
         link.write("NOISE")
-        time.sleep(0.05)
+        await_input(link)
         assert link.query("*IDN?").startswith("MAKER")
         assert "dropped 13 unread bytes" in caplog.text
 
 
 def test_interrupted_operation_is_put_in_step_before_the_next(monkeypatch):
     with (
-        serving(echo_and({b"SLOW?": [0.1, b"late\n"]})) as server,
+        serving(echo_and({b"SLOW?": [SPOKEN_TO, b"late\n"]})) as server,
         Link.open("scope", [server.resource]) as link,
     ):
         port = link._port()
@@ -279,7 +304,7 @@ def test_interrupted_operation_is_put_in_step_before_the_next(monkeypatch):
 
 def test_clear_brings_back_in_step():
     with (
-        serving(echo_and({b"SLOW?": [0.1, b"late\n"]})) as server,
+        serving(echo_and({b"SLOW?": [SPOKEN_TO, b"late\n"]})) as server,
         Link.open("scope", [server.resource]) as link,
     ):
         link.write("SLOW?")
@@ -287,11 +312,9 @@ def test_clear_brings_back_in_step():
         assert link.query("*IDN?").startswith("MAKER")
 
 
-def test_refused_connection_names_resource_time_and_advice():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    resource = f"TCPIP::127.0.0.1::{port}::SOCKET"
-    with pytest.raises(LinkError, match=r"could not connect after 0\.\d s.*refused.*simulated") as caught:
+def test_refused_connection_names_resource_time_and_advice(refusing):
+    resource = f"TCPIP::127.0.0.1::{refusing}::SOCKET"
+    with pytest.raises(LinkError, match=r"could not connect after \d+\.\d s.*refused.*simulated") as caught:
         Link.open("scope", [resource])
     assert caught.value.resource == resource
 
@@ -304,18 +327,14 @@ def test_refused_connection_names_resource_time_and_advice():
         "ASRL/dev/does-not-exist::INSTR",
     ],
 )
-def test_other_transports_that_cannot_connect(resource):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def test_other_transports_that_cannot_connect(resource, refusing):
     with pytest.raises(LinkError, match="could not connect"):
-        Link.open("scope", [resource.format(port=port)])
+        Link.open("scope", [resource.format(port=refusing)])
 
 
-def test_refused_adapter():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def test_refused_adapter(refusing):
     with pytest.raises(LinkError, match=r"could not connect.*one client"):
-        Link.open("supply", [f"PRLGX-TCPIP7::127.0.0.1::{port}::INTFC", "GPIB7::5::INSTR"])
+        Link.open("supply", [f"PRLGX-TCPIP7::127.0.0.1::{refusing}::INTFC", "GPIB7::5::INSTR"])
     with pytest.raises(LinkError, match="INTFC"):
         Link.open("supply", ["GPIB7::5::INSTR"])
 
@@ -326,8 +345,10 @@ def test_open_keeps_its_own_deadline_on_a_server_that_never_answers():
         started = time.monotonic()
         with pytest.raises(LinkError, match="no answer"):
             Link.open("scope", [f"TCPIP::127.0.0.1::hislip0,{port}::INSTR"], open_timeout_s=0.3)
-        assert time.monotonic() - started < 1.0
-    time.sleep(0.1)  # the abandoned open fails when the listener is gone
+        assert time.monotonic() - started < 5.0
+    for thread in threading.enumerate():
+        if thread.name.startswith("open "):
+            thread.join(20.0)  # the abandoned open fails when the listener is gone
 
 
 def test_resources_that_cannot_be_right():

@@ -166,8 +166,8 @@ def test_the_check_bits_find_every_change_within_four_neighbouring_bits(number: 
 @pytest.mark.parametrize(
     ("dt_s", "before_s", "jitter_s", "unit_s", "tries"),
     [
-        (20e-6, 0.2, 1e-6, 120e-6, 9),  # 2 s at 50 kSa/s
-        (20e-6, 0.2, 50e-6, 200e-6, 9),  # and by GPIO
+        (20e-6, 0.2, 1e-6, 240e-6, 9),  # 2 s at 50 kSa/s
+        (20e-6, 0.2, 80e-6, 320e-6, 9),  # and by GPIO
         (4e-6, 0.04, 1e-6, 100e-6, 10),
         (200e-6, 2.0, 1e-6, 1.2e-3, 2),
         (50e-6, 0.5, 1e-3, 4e-3, 3),

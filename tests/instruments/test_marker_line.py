@@ -159,7 +159,7 @@ def test_edges_of_another_process_arrive_whole_and_in_order(tmp_path: Path) -> N
         until = time.monotonic() + 20
         while time.monotonic() < until and (not records or records[-1][1] & GATE_BIT):
             records += reader.read_new()
-        assert process.wait(10) == 0
+        assert process.wait(200) == 0
     assert [lines for _, lines in records] == [GATE_BIT, *[BOTH, GATE_BIT] * 15000, 0]
     times = [t_ns for t_ns, _ in records]
     assert times == sorted(times)

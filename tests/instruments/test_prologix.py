@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -123,10 +124,12 @@ def test_opening_sets_the_adapter_and_sends_nothing_to_the_instrument(adapter):
 def test_query_is_escaped_read_once_and_fast(adapter):
     with Link.open("supply", adapter.resources) as link:
         assert link.query("VOLT +1.2E+01?") == "from 5: VOLT +1.2E+01?"
-        started = time.monotonic()
+        took_s = []
         for _ in range(20):
+            started = time.monotonic()
             link.query("*IDN?")
-        assert time.monotonic() - started < 0.4  # 44 ms each with Nagle
+            took_s.append(time.monotonic() - started)
+        assert statistics.median(took_s) < 0.02  # 44 ms each with Nagle
         link.write("OUTP OFF")
         assert link.query("*IDN?") == "MAKER,MODEL,SERIAL,1.0"
     assert adapter.log.count(b"++read eoi") == 22
@@ -177,7 +180,7 @@ def test_answers_slower_than_the_adapters_own_limit_come(adapter, monkeypatch):
     monkeypatch.setattr("instruments.link.prologix.READ_TMO_S", 0.1)
     adapter.answers[b"*TST?"] = (0.5, b"0\n")
     with Link.open("supply", adapter.resources) as link:
-        assert link.query("*TST?", 3.0) == "0"
+        assert link.query("*TST?", 30.0) == "0"
     assert adapter.log.count(b"++read eoi") > 1
 
 
@@ -189,7 +192,7 @@ def test_blocks_with_line_feeds(adapter):
 
 
 def test_timeout_clears_the_device_and_never_gives_the_late_answer(adapter):
-    adapter.answers[b"SLOW?"] = (0.3, b"late\n")
+    adapter.answers[b"SLOW?"] = (1.0, b"late\n")
     with Link.open("supply", adapter.resources) as link:
         with pytest.raises(LinkTimeout):
             link.query("SLOW?", 0.1)

@@ -52,7 +52,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     command += ["--out", folder / "run", "--transcript", transcript]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.power_sweep", *map(str, command)],
-        cwd=ROOT, capture_output=True, text=True, timeout=100,
+        cwd=ROOT, capture_output=True, text=True, timeout=200,
         env={**os.environ, "RECORDED_CALLS": str(folder / "calls.")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -227,7 +227,7 @@ def test_plans_hold_their_window_and_memory(
 
 def plan_command(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "instruments.mso_x2024a", *args], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "instruments.mso_x2024a", *args], capture_output=True, text=True, timeout=200
     )
 
 

@@ -39,14 +39,14 @@ def bench() -> Iterator[ServedScope]:
 
 
 def test_the_first_waits_for_its_trigger_and_the_others_follow(bench: ServedScope) -> None:
-    rise_s = bench.edge(in_s=0.1)
     given: list[Capture] = []
-    for capture in bench.driver.captures(["CHAN1", "POD1"], 4, points=1000, trigger_s=2.0):
-        given.append(capture)
-        time.sleep(0.03)  # the next one is acquired meanwhile
+    with bench.edge_once_armed() as rises:
+        for capture in bench.driver.captures(["CHAN1", "POD1"], 4, points=1000, trigger_s=30.0):
+            given.append(capture)
+            time.sleep(0.03)  # the next one is acquired meanwhile
     assert [c.number for c in given] == [1, 2, 3, 4]
     assert len({c["CHAN1"].codes.tobytes() for c in given}) == 4
-    assert bench.finished[0].trigger_s == pytest.approx(rise_s, abs=1e-6)
+    assert bench.finished[0].trigger_s == pytest.approx(rises[0], abs=1e-6)
     assert not given[0]["POD1"].bit(0)[0]
     assert all(c["POD1"].bit(0).all() for c in given[1:])
     assert not bench.driver.state().running
@@ -54,8 +54,8 @@ def test_the_first_waits_for_its_trigger_and_the_others_follow(bench: ServedScop
 
 
 def test_gaps_are_bounded_and_the_bounds_hold(bench: ServedScope) -> None:
-    bench.edge(in_s=0.1)
-    given = list(bench.driver.captures(["CHAN1"], 5, points=1000, trigger_s=2.0))
+    with bench.edge_once_armed():
+        given = list(bench.driver.captures(["CHAN1"], 5, points=1000, trigger_s=30.0))
     assert len(bench.finished) == 5
     for capture, truth in zip(given, bench.finished, strict=True):
         assert capture.trigger_after_s <= truth.trigger_s <= capture.trigger_before_s
@@ -64,17 +64,16 @@ def test_gaps_are_bounded_and_the_bounds_hold(bench: ServedScope) -> None:
         least_s, most_s = two.gap_after_s(one)
         truth_s = (true_two.trigger_s + two.start_s) - (true_one.trigger_s + one.start_s + one.duration_s)
         assert 0 <= least_s <= truth_s <= most_s
-        assert truth_s < 1.0  # transfer and arming, whatever the caller does
+        assert truth_s < 20.0  # transfer and arming, whatever the caller does
 
 
 def test_all_may_be_forced_or_all_may_wait(bench: ServedScope) -> None:
     assert len(list(bench.driver.captures(["CHAN1"], 2, points=1000, force_first=True))) == 2
-    waiting = bench.driver.captures(["CHAN1"], 3, points=1000, force_rest=False, trigger_s=0.3)
-    bench.edge(in_s=0.05)
-    assert next(waiting).number == 3
-    bench.edge(0, 0)
-    bench.edge(in_s=0.05)
-    assert next(waiting).number == 4
+    waiting = bench.driver.captures(["CHAN1"], 3, points=1000, force_rest=False, trigger_s=1.0)
+    for number in (3, 4):
+        bench.edge(0, 0)
+        with bench.edge_once_armed():
+            assert next(waiting).number == number
     with pytest.raises(CaptureError, match="no trigger within") as caught:
         next(waiting)
     assert caught.value.reason == "no-trigger"
@@ -132,7 +131,7 @@ def test_each_trigger_fills_a_segment(bench: ServedScope) -> None:
     for k in range(3):
         bench.edge(0, 0, in_s=0.1 * k)
         rises.append(bench.edge(0, 1, in_s=0.1 * k + 0.05))
-    scope.wait_done(3.0)
+    scope.wait_done(30.0)
     given = list(scope.segments(["CHAN1", "POD1"], 1000))
     assert [(c.number, c.segment) for c in given] == [(1, 1), (1, 2), (1, 3)]
     assert [c.tag_s for c in given] == pytest.approx([t - rises[0] for t in rises], abs=1e-6)
@@ -152,8 +151,9 @@ def test_segments_share_the_memory_and_are_left_again(bench: ServedScope) -> Non
     scope.arm()
     for _ in range(2):
         scope.force_trigger()
+        assert scope.errors() == []  # it has come there
         time.sleep(0.1)
-    scope.wait_done(1.0)
+    scope.wait_done(30.0)
     one, two = (capture.points for capture in scope.segments(["CHAN1"]))
     assert one == two <= whole // 2
     scope.configure_acquisition("HRES")
@@ -169,7 +169,7 @@ def test_a_segmented_acquisition_that_is_stopped_early_gives_what_it_has(bench: 
     bench.edge(in_s=0.02)
     time.sleep(0.1)
     bench.press(":STOP")
-    scope.wait_done(1.0)
+    scope.wait_done(30.0)
     (only,) = scope.segments(["CHAN1"], 1000)
     assert (only.segment, only.tag_s) == (1, 0.0)
 

@@ -45,7 +45,7 @@ def ready(bench: ServedScope) -> ServedScope:
 def captured(bench: ServedScope) -> None:
     bench.driver.arm()
     bench.driver.force_trigger()
-    bench.driver.wait_done(2.0)
+    bench.driver.wait_done(30.0)
 
 
 # -- settings -----------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_trigger_on_a_channel_a_line_and_the_mains_comes(ready: ServedScope) -
         else:
             scope.arm()
             ready.edge(0, 1)
-        scope.wait_done(1.0)
+        scope.wait_done(30.0)
         found = scope.fetch(["CHAN1", "POD1"], 1000)
         if trigger.source != "LINE":
             rise = int(np.argmax(found["POD1"].bit(0)))
@@ -219,7 +219,7 @@ def test_a_measurement_may_have_no_value(ready: ServedScope) -> None:
 
 def test_digitize(ready: ServedScope) -> None:
     ready.driver.configure_trigger(EdgeTrigger("DIG0", sweep="AUTO"))
-    number = ready.driver.digitize(["CHAN1", "POD1"], 3.0)
+    number = ready.driver.digitize(["CHAN1", "POD1"], 30.0)
     found = ready.driver.fetch(["CHAN1", "POD1"], 1000)
     assert (found.number, found.points) == (number, 1000)
     assert found.trigger_after_s == -np.inf
@@ -279,7 +279,7 @@ def test_arming_erases_what_a_stopped_scope_holds(ready: ServedScope) -> None:
     assert ready.machine.acquisition.record is None
     ready.press(":STOP")
     with pytest.raises(CaptureError, match="stopped without a trigger"):
-        ready.driver.wait_done(1.0)
+        ready.driver.wait_done(30.0)
 
 
 # -- the whole instrument -----------------------------------------------------------------------------------

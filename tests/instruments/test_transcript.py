@@ -13,7 +13,7 @@ from instruments.errors import LinkError, LinkTimeout, ProtocolError
 from instruments.ieee488 import write_block
 from instruments.link import Link, ReplayLink, Transcript
 
-from .scripted_instruments import serving, standard
+from .scripted_instruments import await_input, serving, standard
 
 HEADER = '{"transcript": 1, "origin": "simulated"}'
 
@@ -50,11 +50,12 @@ def talk(link):
     attempt(link.query, "*IDN?")
     attempt(link.query_block, "D?")
     attempt(link.write, b":SET \x00\n")
-    attempt(link.query, "CUT?", 0.05)
+    attempt(link.query, "CUT?", 0.4)
     attempt(link.query, "TWO?")
     attempt(link.query_block, "*IDN?")
     attempt(link.write, "NOISE")
-    time.sleep(0.05)
+    if isinstance(link, Link):
+        await_input(link)
     attempt(link.query, "*IDN?")
     attempt(link.clear)
     attempt(link.to_local)

@@ -16,14 +16,15 @@ from instruments.link import prologix
 from instruments.link.ports import StreamPort
 from instruments.simulated.faults import Fault
 from instruments.simulated.servers import Served, StreamServer
-from tests.faults.benches import FaultyBench, faulty_bench, feed
+from tests.faults.benches import FaultyBench, faulty_bench, feed, hurried
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StreamPort, "recovery_s", 0.2)
+    """An adapter looks again sooner than a real one; what comes back may take its time."""
     monkeypatch.setattr(prologix, "READ_TMO_S", 0.25)
-    monkeypatch.setattr(prologix.PrologixPort, "recovery_s", 0.6)
+    monkeypatch.setattr(StreamPort, "recovery_s", 20.0)
+    monkeypatch.setattr(prologix.PrologixPort, "recovery_s", 20.0)
 
 
 @pytest.fixture(params=["prologix", "serial"])
@@ -57,7 +58,7 @@ def fail(error: BaseException) -> Callable[[Bench], object]:
 def test_return(hurt: FaultyBench) -> None:
     assert leave_by(hurt, lambda bench: None) == []
     assert not hurt.output_is_on
-    until = time.monotonic() + 5.0
+    until = time.monotonic() + 20.0
     while hurt.station.supply.remote:
         assert time.monotonic() < until, "the front panel is given back"
         time.sleep(0.01)
@@ -91,7 +92,8 @@ def test_an_interruption_in_the_middle_of_an_answer(hurt: FaultyBench, monkeypat
 
 
 def test_an_answer_lost_on_the_way_out(hurt: FaultyBench) -> None:
-    assert leave_by(hurt, lambda bench: hurt.hurt("supply", Fault("drop", "OUTP", times=1))) == []
+    with hurried(hurt, comes_back=True):
+        assert leave_by(hurt, lambda bench: hurt.hurt("supply", Fault("drop", "OUTP", times=1))) == []
     assert not hurt.output_is_on
 
 
@@ -144,7 +146,7 @@ def test_an_adapter_that_is_gone_for_good_is_said_aloud(hurt: FaultyBench, how: 
         started = time.monotonic()
         with pytest.raises(BenchError, match="VERIFIED TO BE OFF" if how == "return" else "broken"):
             leave_by(hurt, deed, alarms)
-        assert time.monotonic() - started < 10.0
+        assert time.monotonic() - started < 60.0
     (said,) = alarms
     assert said.startswith("THE SUPPLY'S OUTPUT COULD NOT BE VERIFIED TO BE OFF. Switch it off at its front panel now.")
     assert "supply (GPIB0::5::INSTR)" in said

@@ -26,7 +26,7 @@ from instruments.simulated.faults import (
     wrong_identity,
 )
 from instruments.simulated.leads import Leads
-from instruments.simulated.prologix import Prologix
+from instruments.simulated.prologix import AdapterSettings, Prologix
 from instruments.simulated.servers import Served, StreamServer
 from instruments.simulated.world import BATCH, GATE
 
@@ -129,6 +129,16 @@ def test_short_goes_on_and_wedge_ends_with_the_connection_alone(supply: Simulate
     assert supply.feed(b"*IDN?\n") == b""
     supply.port.reconnect()
     assert supply.feed(b"*IDN?\n") == IDN
+
+
+def test_a_new_client_of_the_adapter_ends_a_wedge_although_the_old_one_still_closes(supply: SimulatedE3645A) -> None:
+    adapter = Prologix({5: supply}, settings=AdapterSettings(eos=3))
+    faulty(supply, Fault("wedge", at_byte=2))
+    old = adapter.open_port()
+    assert old.feed(b"*IDN?\n++read eoi\n") == IDN[:2]
+    new = adapter.open_port()
+    old.close()
+    assert new.feed(b"*IDN?\n++read eoi\n") == IDN
 
 
 def test_stale_sends_what_answered_last(supply: SimulatedE3645A) -> None:
@@ -239,7 +249,7 @@ def test_a_served_bench_with_a_file_of_faults(tmp_path: Path) -> None:
     path = tmp_path / "faults.yaml"
     command = [sys.executable, "-m", "instruments.simulated", "--lab", "lab.yaml", "--faults", str(path)]
     path.write_text("scope:\n  - {kind: cat}\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2
     assert f"{path}:2: scope.0.kind: input should be" in done.stderr
     path.write_text("scope: [{kind: short, matching: IDN, at_byte: 7}]\nsupply: [{kind: error, code: 5, text: x}]\n")
@@ -254,14 +264,14 @@ def test_a_served_bench_with_a_file_of_faults(tmp_path: Path) -> None:
         assert process.stdout is not None
         addresses = json.loads(process.stdout.readline())
         _, host, port, _ = addresses["scope"]["socket"][0].split("::")
-        with socket.create_connection((host, int(port)), 5) as client:
+        with socket.create_connection((host, int(port)), 30) as client:
             client.sendall(b"*IDN?\n*ESE?\n")
             heard = b""
             while not heard.endswith(b"+0\n"):
                 heard += client.recv(100)
         assert heard == b"AGILENT+0\n"
     finally:
-        _, said = process.communicate("", timeout=20)
+        _, said = process.communicate("", timeout=200)
     assert process.returncode == 0
     assert said == "fault: scope: short, after 7 bytes, answering '*IDN?'\n"
 

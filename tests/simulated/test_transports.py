@@ -39,7 +39,7 @@ def scope_on(kind: str, machine: SimulatedMsoX2024A, served: Served, started: St
         return scope
     if kind == "vxi11":
         server = started(Vxi11Server(served, lambda: machine.open_port("message")))
-        return visa(f"TCPIP::127.0.0.1,{server.port}::inst0::INSTR", open_timeout=2000, chunk_size=1 << 22)
+        return visa(f"TCPIP::127.0.0.1,{server.port}::inst0::INSTR", open_timeout=20_000, chunk_size=1 << 22)
     server = started(HislipServer(served, lambda: machine.open_port("message")))
     return visa(f"TCPIP::127.0.0.1::hislip0,{server.port}::INSTR")
 
@@ -49,13 +49,13 @@ def test_identity_and_a_capture(
     kind: str, scope: SimulatedMsoX2024A, served_scope: Served, started: Start, visa: Visa
 ) -> None:
     client = scope_on(kind, scope, served_scope, started, visa)
-    client.timeout = 3000
+    client.timeout = 30_000
     assert client.query("*IDN?").strip() == IDN
     client.write(SETUP)
     client.write(":SING")
     assert int(client.query(":OPER:COND?")) & 8
     client.write(":TRIG:FORC")
-    until_s = time.monotonic() + 2
+    until_s = time.monotonic() + 30
     while int(client.query(":OPER:COND?")) & 8:
         assert time.monotonic() < until_s
         time.sleep(0.002)
@@ -77,6 +77,7 @@ def test_device_clear_ends_a_digitize(
     client.write(":TRIG:SWE NORM;:DIG")
     with pytest.raises(pyvisa.errors.VisaIOError):
         client.query("*OPC?")
+    client.timeout = 30_000
     client.clear()
     assert client.query("*OPC?").strip() == "1"
     assert client.query(":RST?").strip() == "STOP"
@@ -97,7 +98,7 @@ def test_socket_has_no_device_clear_but_a_new_connection_helps(
         client.query("*OPC?")
     client.close()
     fresh = visa(name, read_termination="\n")
-    fresh.timeout = 2000
+    fresh.timeout = 30_000
     fresh.write(":STOP")
     assert fresh.query(":RST?") == "STOP"
 
@@ -107,15 +108,14 @@ def test_two_socket_clients_get_their_own_answers(
 ) -> None:
     server = started(StreamServer(served_scope, lambda: scope.open_port("stream")))
     with (
-        socket.create_connection(("127.0.0.1", server.port), 2) as one,
-        socket.create_connection(("127.0.0.1", server.port), 2) as two,
+        socket.create_connection(("127.0.0.1", server.port), 30) as one,
+        socket.create_connection(("127.0.0.1", server.port), 30) as two,
     ):
         one.sendall(b"*ID")
         two.sendall(b":RST?\n:RST?\n")
         one.sendall(b"N?\n")
-        assert one.recv(100) == IDN.encode() + b"\n"
-        time.sleep(0.02)
-        assert two.recv(100) == b"STOP\nSTOP\n"
+        assert lines(one, 1) == [IDN.encode()]
+        assert lines(two, 2) == [b"STOP", b"STOP"]
 
 
 def prologix_on(machine: SimulatedE3645A, started: Start, visa: Visa, read_tmo_ms: int) -> tuple[Any, Any]:
@@ -129,7 +129,7 @@ def prologix_on(machine: SimulatedE3645A, started: Start, visa: Visa, read_tmo_m
 
 def test_supply_behind_prologix(supply: SimulatedE3645A, started: Start, visa: Visa) -> None:
     board, gpib = prologix_on(supply, started, visa, 1500)
-    board.timeout = 3000
+    board.timeout = 30_000
     assert gpib.query("*IDN?").strip() == "Agilent Technologies,E3645A,0,1.4-5.0-1.0"
     gpib.write("VOLT +1.2E+01;:OUTP ON")
     assert gpib.query("VOLT?").strip() == "+1.20000000E+01"
@@ -146,6 +146,7 @@ def test_prologix_read_timeout_is_too_short_for_a_measurement(
     board.timeout = 150
     with pytest.raises(pyvisa.errors.VisaIOError):
         gpib.query("MEAS:VOLT?")
+    board.timeout = 30_000
     time.sleep(0.3)
     assert gpib.query("SYST:ERR?").strip() == '-410,"Query INTERRUPTED"'
 
@@ -160,7 +161,7 @@ def test_supply_on_a_pseudo_terminal(
         write_termination="\n",
         stop_bits=pyvisa.constants.StopBits.two,
     )
-    client.timeout = 2000
+    client.timeout = 30_000
     client.write("VOLT 5")
     assert client.query("SYST:ERR?") == '+550,"Command not allowed in local"'
     client.write("SYST:REM")
@@ -178,12 +179,12 @@ def test_a_pseudo_terminal_that_nobody_reads_can_be_stopped(
     time.sleep(0.05)
     start_s = time.monotonic()
     server.stop()
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < 30
 
 
 def raw(machine: SimulatedMsoX2024A, served: Served, started: Start) -> socket.socket:
     server = started(StreamServer(served, lambda: machine.open_port("stream")))
-    return socket.create_connection(("127.0.0.1", server.port), 5)
+    return socket.create_connection(("127.0.0.1", server.port), 30)
 
 
 def lines(connection: socket.socket, count: int) -> list[bytes]:
@@ -220,7 +221,7 @@ def test_a_client_that_leaves_in_mid_transfer_disturbs_nobody(
     scope: SimulatedMsoX2024A, served_scope: Served, started: Start
 ) -> None:
     scope.feed(b":TRIG:SWE AUTO;:TIM:RANG 1E-3;:WAV:POIN:MODE RAW;:WAV:POIN MAX;FORM WORD;:SING\n")
-    until_s = time.monotonic() + 5
+    until_s = time.monotonic() + 30
     while scope.acquisition.mode != "STOP":
         assert time.monotonic() < until_s
         scope.advance(time.monotonic())
@@ -246,13 +247,11 @@ def test_an_instrument_that_takes_its_time_to_open(
     server = StreamServer(served_scope, lambda: scope.open_port("stream"))
     server.accept_delay_s = 0.3
     started(server)
-    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+    begun_s = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), 30) as client:
         client.sendall(b"*OPC?\n")
-        client.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            client.recv(10)
-        client.settimeout(5)
-        assert client.recv(10) == b"1\n"
+        assert lines(client, 1) == [b"1"]
+    assert time.monotonic() - begun_s >= 0.3
 
 
 def test_only_loopback_is_served(served_scope: Served) -> None:
@@ -264,11 +263,11 @@ def test_hislip_cuts_replies_to_the_clients_size_and_answers_status(
     scope: SimulatedMsoX2024A, served_scope: Served, started: Start, visa: Visa
 ) -> None:
     client = scope_on("hislip", scope, served_scope, started, visa)
-    client.timeout = 1000
+    client.timeout = 30_000
     setup = client.query_binary_values(":SYST:SET?", datatype="B", container=bytes)
     assert b"\n" in setup
     client.write("*ESE 32;*SRE 32")
     client.write(":NONSENSE")
-    until_s = time.monotonic() + 1
+    until_s = time.monotonic() + 30
     while client.read_stb() & 96 != 96:
         assert time.monotonic() < until_s

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
+from tests.locks import alone
+
 CORE, ABORT, INTERRUPT, PORTMAPPER = 0x0607AF, 0x0607B0, 0x0607B1, 100_000
 
 
+@contextlib.contextmanager
+def port_111() -> Iterator[int]:
+    """Port 111, which no other test has meanwhile; skips where it cannot be had: no right to, or a program has it.
+
+    A program that is no test may still be quicker than who asked for it.
+    """
+    with alone("port-111"):
+        yield await_port_111()
+
+
 def await_port_111(seconds: float = 15.0) -> int:
-    """Wait until port 111 can be bound over TCP and UDP, and skip where it cannot: taken, or no right to."""
     until_s = time.monotonic() + seconds
     while True:
         try:
@@ -49,7 +62,7 @@ class Rpc:
 
     def __init__(self, port: int, program: int = CORE, version: int = 1) -> None:
         self._program, self._version = program, version
-        self.socket = socket.create_connection(("127.0.0.1", port), 5)
+        self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self._xid = 100
 
     def send(self, procedure: int, arguments: bytes) -> None:
@@ -96,10 +109,10 @@ class Vxi11(Rpc):
         error, size = struct.unpack(">2I", answer)
         return error, size
 
-    def ask_read(self, size: int = 1 << 20, io_ms: int = 2000, flags: int = 0, char: int = 0) -> None:
+    def ask_read(self, size: int = 1 << 20, io_ms: int = 30_000, flags: int = 0, char: int = 0) -> None:
         self.send(12, struct.pack(">6I", self.link, size, io_ms, 0, flags, char))
 
-    def read(self, size: int = 1 << 20, io_ms: int = 2000, flags: int = 0, char: int = 0) -> tuple[int, int, bytes]:
+    def read(self, size: int = 1 << 20, io_ms: int = 30_000, flags: int = 0, char: int = 0) -> tuple[int, int, bytes]:
         """(error, reason, data)."""
         self.ask_read(size, io_ms, flags, char)
         return self.got_read()
@@ -167,8 +180,8 @@ class Hislip:
     """A HiSLIP client with both channels; nothing is sent that a test does not ask for."""
 
     def __init__(self, port: int, *, join: bool = True, sub_address: bytes = b"hislip0") -> None:
-        self.sync = socket.create_connection(("127.0.0.1", port), 5)
-        self.other = socket.create_connection(("127.0.0.1", port), 5)
+        self.sync = socket.create_connection(("127.0.0.1", port), 30)
+        self.other = socket.create_connection(("127.0.0.1", port), 30)
         self.send(self.sync, 0, parameter=0x01005858, payload=sub_address)
         self.opened = self.receive(self.sync)
         self.session = self.opened.parameter & 0xFFFF

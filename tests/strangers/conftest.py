@@ -54,7 +54,7 @@ def client() -> Client:
             [sys.executable, str(CLIENTS / f"{name}.py"), *map(str, args)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             env=environment,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -23,16 +23,21 @@ function ticks(low, high, about) {
   return found;
 }
 
+// Powers of ten, and between them as many as it takes for an axis to be read.
 function logTicks(low, high) {
-  const wide = Math.log10(high / low) > 3.2;
-  const found = [];
-  for (let ten = Math.floor(Math.log10(low)); ten <= Math.log10(high); ten++) {
-    for (const k of wide ? [1] : [1, 2, 5]) {
-      const value = k * 10 ** ten;
-      if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+  let found = [];
+  for (const parts of [[1], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9]]) {
+    found = [];
+    for (let ten = Math.floor(Math.log10(low)); ten <= Math.log10(high); ten++) {
+      for (const part of parts) {
+        const value = part * 10 ** ten;
+        if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+      }
     }
+    if (found.length >= 4) return found;
   }
-  return found.length > 1 ? found : ticks(low, high, 5);
+  const even = ticks(low, high, 5);
+  return even.length > found.length ? even : found;
 }
 
 // A number with as many digits as its neighbours on an axis need.

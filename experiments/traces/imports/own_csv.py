@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from experiments.traces.imports.recording import Recording, Series, uniform
 from experiments.traces.imports.text import Table, head, read_table
 from instruments.errors import TraceError
+from instruments.plain_text import of_table_cell
 
 FORMAT = "joulebench-csv"
 HEADER = "capture,kind,network,batch,repeat,time [s],current [A],voltage [V],power [W],gate,batch line"
@@ -86,5 +87,5 @@ def _texts(path: Path, numbers: list[int]) -> list[tuple[str, str]]:
         for number, line in enumerate(file, 1):
             if number in asked:
                 cells = next(csv.reader([line]))
-                found.append((cells[1], cells[2]))
+                found.append((cells[1], of_table_cell(cells[2])))
     return found

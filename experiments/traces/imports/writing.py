@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,8 +24,8 @@ from experiments.traces.imports.reading import read
 from experiments.traces.imports.roles import Picked, marker_preamble, pick, preamble
 from experiments.traces.imports.runs import Run, runs_of
 from experiments.traces.schema import ROLES
-from experiments.traces.writer import TraceWriter
-from instruments.errors import ConfigError
+from experiments.traces.writer import CannotWriteError, TraceWriter
+from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
 from instruments.waveform import Capture, Record
 
@@ -80,12 +81,16 @@ def import_files(
     if len({run.picked.analogue for run in runs if not run.flag}) > 1:
         raise ConfigError("the marker lines of these files were recorded in different ways: import them one by one")
     partial = out.with_name(f"{out.stem}.importing{out.suffix}")
-    partial.unlink(missing_ok=True)
     try:
+        partial.unlink(missing_ok=True)
         _write(partial, runs, rested, lab_text, [*files, *zeros])
         os.replace(partial, out)
+    except (CannotWriteError, OSError) as error:
+        why = error.why if isinstance(error, CannotWriteError) else error.strerror or error
+        raise TraceError(f"{out}: cannot be written ({why}); name another file with --out") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return len(runs) + len(rested)
 
 

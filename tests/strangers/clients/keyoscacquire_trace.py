@@ -7,7 +7,7 @@ import keyoscacquire
 import numpy as np
 
 address, out, *channels = sys.argv[1:]
-with keyoscacquire.Oscilloscope(address, timeout=15000, verbose=False) as scope:
+with keyoscacquire.Oscilloscope(address, timeout=60000, verbose=False) as scope:
     time, values, taken = scope.get_trace([int(channel) for channel in channels])
     np.savez(out, time=time[:, 0], values=values.T)
     print(json.dumps({"model": scope._model, "serial": scope._serial, "channels": taken}))

@@ -10,7 +10,7 @@ out, *addresses = sys.argv[1:]
 manager = pyvisa.ResourceManager()
 found, codes = [], []
 for address in addresses:
-    with manager.open_resource(address, open_timeout=10000, timeout=10000) as scope:
+    with manager.open_resource(address, open_timeout=60000, timeout=60000) as scope:
         identity = scope.query("*IDN?").strip()
         for command in ("SOUR CHAN1", "FORM WORD", "BYT MSBF", "UNS 1", "POIN:MODE RAW", "POIN MAX"):
             scope.write(f":WAV:{command}")

@@ -16,7 +16,7 @@ with manager.open_resource(
     flow_control=constants.ControlFlow.dtr_dsr,
     read_termination="\r\n",
     write_termination="\n",
-    timeout=5000,
+    timeout=60000,
 ) as supply:
     supply.write("VOLT 3")
     answers["local"] = supply.query("SYST:ERR?")

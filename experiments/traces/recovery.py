@@ -1,0 +1,160 @@
+"""What is good of a damaged trace file, saved into a new one that can be replayed and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from experiments.journal import NOT_NEEDED, UNMEASURED, CaptureRow, Reading
+from experiments.traces import schema
+from experiments.traces.checking import agreement, source_of
+from experiments.traces.damage import DAMAGE, DamageError, damage_told
+from experiments.traces.reader import TraceReader
+from experiments.traces.remains import GIVEN_UP, Found, Table, missing_bytes, opened, read_capture, tables_of
+from experiments.traces.schema import CAPTURE, ROLES
+from experiments.traces.writer import CannotWriteError, TraceWriter
+from instruments.errors import TraceError
+
+
+class Recovered(NamedTuple):
+    """How many captures a recovery saved, how many were lost, and how many of those saved it had to reject."""
+
+    saved: int
+    lost: int
+    rejected: int
+
+
+def recover(path: Path, out: Path) -> Recovered:
+    """Save every sound capture of a damaged file into a new one.
+
+    Captures whose row contradicts the other tables are kept as rejected. Cells whose capture was lost, or is so
+    rejected, are planned again, so that a sweep can be resumed. Raises TraceError when the file cannot be opened, its
+    plan is lost, `out` exists or cannot be written.
+    """
+    if out.exists():
+        raise TraceError(f"{out} exists: name another file with --out")
+    partial = out.with_name(f"{out.stem}.recovering{out.suffix}")
+    try:
+        partial.unlink(missing_ok=True)
+        found = _recover(path, partial)
+        os.replace(partial, out)
+    except (CannotWriteError, OSError) as error:
+        why = error.why if isinstance(error, CannotWriteError) else error.strerror or error
+        raise TraceError(f"{out}: cannot be written ({why}); name another file with --out") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return found
+
+
+def _recover(path: Path, out: Path) -> Recovered:
+    found = Found(path, path.stat().st_size if missing_bytes(path) else None)
+    with opened(path) as reader, damage_told(path, GIVEN_UP):
+        try:
+            plan, lab_text = reader.plan, reader.text("lab_yaml")
+        except TraceError as error:
+            raise TraceError(f"{path}: the plan or lab.yaml is lost, nothing can be told of its captures") from error
+        texts = {name: _text(reader, name) for name in schema.TEXTS if name not in ("plan", "lab_yaml")}
+        source = _source(reader)
+        tables = tables_of(reader.file, found, plan, source)
+        captures, group = tables["captures"], reader.file["captures"]
+        contradicted = agreement(tables, plan, found)
+        places: dict[int, int] = {}
+        lost = 0
+        with TraceWriter.create(
+            out, plan, source=source, texts={"lab_yaml": lab_text, **texts}, points=_usual_points(group)
+        ) as writer:
+            if said := _text(reader, schema.TRANSCRIPT):
+                pieces = iter([said])
+                writer.keep_transcript(lambda: next(pieces, ""))
+            for name in schema.BLOBS:
+                with contextlib.suppress(DamageError):
+                    writer.blob(name, reader.blob(name))
+            for index in range(tables["sessions"].length):
+                row = tables["sessions"].row(index)
+                writer.session(row.get("began_utc_s", math.nan), row.get("instruments", ""), row.get("environment", ""))
+            for index in range(captures.length):
+                row = captures.row(index)
+                try:
+                    if row.get("state") not in ("committed", "rejected"):
+                        raise TraceError("its row is lost")
+                    capture = read_capture(group, captures, index)
+                except TraceError:
+                    lost += 1
+                    continue
+                facts = {
+                    name: row[name] for name in CAPTURE if name in row and name not in ("state", "reason", "settled_s")
+                }
+                ends = _host_log(tables["host_log"], index)
+                if len(ends) != row.get("batches"):  # of a log with gaps nothing can be said
+                    ends = ()
+                places[index] = writer.add(CaptureRow(**facts, batch_end_ns=ends), capture, {r: r for r in ROLES})
+                writer.readings(places[index], _readings(tables["readings"], index))
+                reason = (row.get("reason") or "not known") if row["state"] == "rejected" else ""
+                writer.settle(places[index], contradicted.get(index, reason), row.get("settled_s", math.nan))
+            good = {index: place for index, place in places.items() if index not in contradicted}
+            whole = _recover_journal(writer, tables["cells"], good)
+            with contextlib.suppress(DamageError):
+                if reader.complete and whole and not lost and not contradicted:
+                    writer.complete()
+    return Recovered(len(places), lost, len(places) - len(good))
+
+
+def _source(reader: TraceReader) -> str:
+    """Kind of the data; where that is lost, as those who write files have it from the bench."""
+    if known := source_of(reader):
+        return known
+    if '"import"' in _text(reader, "settings"):
+        return "imported"
+    lab = reader.lab()
+    return "simulated" if lab.simulation is not None or lab.dut.simulated is not None else "measured"
+
+
+def _text(reader: TraceReader, name: str) -> str:
+    try:
+        return reader.text(name)
+    except (TraceError, *DAMAGE):
+        return ""
+
+
+def _usual_points(group: h5py.Group) -> int:
+    return int(group["current_codes"].chunks[1])
+
+
+def _host_log(table: Table, capture: int) -> tuple[int, ...]:
+    rows = [row for row in _rows_of(table, capture) if {"batch_index", "end_ns"} <= row.keys()]
+    return tuple(int(row["end_ns"]) for row in sorted(rows, key=lambda row: int(row["batch_index"])))
+
+
+def _readings(table: Table, capture: int) -> list[Reading]:
+    fields = ("quantity", "value", "done_after_trigger_s")
+    return [Reading(*(r[f] for f in fields)) for r in _rows_of(table, capture) if set(fields) <= r.keys()]
+
+
+def _rows_of(table: Table, capture: int) -> list[dict[str, Any]]:
+    column, lost = table.columns.get("capture"), table.lost.get("capture")
+    if column is None or lost is None:
+        return []
+    mine = (column == capture) & ~lost
+    return [table.row(int(k)) for k in np.flatnonzero(mine[: table.length])]
+
+
+def _recover_journal(writer: TraceWriter, cells: Table, places: dict[int, int]) -> bool:
+    """Carry the journal over; cells without their capture stay planned. Says whether every cell was carried."""
+    whole = True
+    for position in range(cells.length):
+        row = cells.row(position)
+        capture = places.get(row.get("capture", -1), -1)
+        state = row.get("state", "")
+        if state in (NOT_NEEDED, *UNMEASURED) or (state == "committed" and capture >= 0):
+            ended_s, flags = row.get("ended_s", math.nan), row.get("flags", "")
+            writer.cell(position, state, row.get("reason", ""), capture, at_s=ended_s, flags=flags)
+        else:
+            whole = False
+    return whole
