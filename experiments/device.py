@@ -5,8 +5,10 @@ Facts are trees that came from the device; what they lack, or hold in a form of 
 
 from __future__ import annotations
 
+import functools
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +68,34 @@ TRUSTED_SAMPLES = 50
 """Samples that a batch must last before its length by the markers is told: each edge is known to half of one."""
 
 _SWITCHES = ("channels_last", "compile", "cuda_graphs")
+
+
+class Told(Mapping[str, Any]):
+    """What a device told of a run, as a tree; empty where its text cannot be read.
+
+    Only the text is kept, and read when it is asked for: as a tree, thousands of runs would not fit into memory.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __getitem__(self, name: str) -> Any:
+        return _tree(self._text)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_tree(self._text))
+
+    def __len__(self) -> int:
+        return len(_tree(self._text))
+
+
+@functools.lru_cache(maxsize=64)
+def _tree(text: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):  # nested without end
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ The sums are kept until the calibration of the whole run is known: the zero is t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, replace
 
 from calibration.model import Calibration, Delay
 from calibration.statistics import BLOCKS, MeanOfRecord, mean_of_record
@@ -130,7 +131,8 @@ def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
     `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
     """
     moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
-    return changed(measured, data=facts_of(measured.data), undelayed=moved)
+    loop = measured.loop and replace(measured.loop, batch_ends=array("q", measured.loop.batch_ends))
+    return changed(measured, data=facts_of(measured.data), loop=loop, undelayed=moved)
 
 
 def require_trigger(data: CaptureData, start: int, dt_s: float) -> None:

@@ -5,7 +5,6 @@ Whatever a sweep prints at its end was computed here, from its file.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -265,8 +264,8 @@ def _device_rows(
     for measured in usable:
         index = measured.data.index
         ends_ns = found.log.get(index, np.empty(0, np.int64))
-        ready = _facts(reader.long_text("ready_facts", index))
-        run = device.run_of(measured, captures[index], ends_ns, ready, told.get(index, {}))
+        ready = device.Told(reader.long_text("ready_facts", index))
+        run = device.run_of(measured, captures[index], ends_ns, ready, told[index])
         flags = in_order([*(f for f in run.flags if f != SLOW), *([SLOW] if index in slow else [])])
         shape = None
         if index in found.looks:
@@ -282,20 +281,11 @@ def _device_rows(
     return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ()), codes.get(pair, ())) for pair in pairs)
 
 
-def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, dict[str, Any]], set[int]]:
+def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, device.Told], set[int]]:
     """What the device told of its runs by their captures, and around which of them its reference work was slow."""
     ran = [k for k, row in enumerate(reader.captures()) if row["kind"] == "gain" or k in cells]
-    told = {index: _facts(reader.long_text("device_facts", index)) for index in ran}
+    told = {index: device.Told(reader.long_text("device_facts", index)) for index in ran}
     return told, {index for index, slow in zip(ran, slow_references(list(told.values())), strict=True) if slow}
-
-
-def _facts(text: str) -> dict[str, Any]:
-    """What the device told, as a tree; empty where it told nothing that can be read."""
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError):  # nested without end
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _flag_notes(rows: tuple[DeviceRow, ...]) -> list[str]:

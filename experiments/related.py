@@ -193,7 +193,7 @@ def _risen_before(on: NDArray[np.bool_], first: int, bridge: int) -> int:
 
 
 def _fallen_before(on: NDArray[np.bool_]) -> int:
-    """Blocks at the end of a gate for which the current was at the lower level; 0 where it was so in between as well."""
+    """Blocks at the end of a gate for which the current was at the lower level; 0 where it paused before as well."""
     held = np.flatnonzero(on)
     if not len(held) or len(held) < WITHOUT_PAUSES * (held[-1] + 1):
         return 0

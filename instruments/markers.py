@@ -61,7 +61,7 @@ class Window:
 
     start: int
     stop: int
-    batch_ends: tuple[int, ...]
+    batch_ends: Sequence[int]
 
     @property
     def samples(self) -> int:
