@@ -42,6 +42,9 @@ DT_S, POINTS, BEFORE = 100e-6, 6_000, 0.1
 WINDOW_S, GAP_S, RUN_S = DT_S * POINTS, 0.08, 18.0
 """All lengths of a run of a minute in records of 2 s and gaps of 0.26 s, divided by 3.3."""
 
+LAUNCH_A = 0.3
+"""Current of a board at the beginning of a batch with much shape, A; then it is 1 A."""
+
 QUANTITIES = ("time_per_image_s", "power_w", "energy_per_image_j")
 COMPONENTS = (
     "power between captures",
@@ -59,12 +62,14 @@ COMPONENTS = (
 @dataclass(frozen=True)
 class Case:
     """Batches of a run: so many in a record, drawn by `shape` in units of their usual length; edges up to `late_s`
-    late. `step` says that a record and its gap last as long as some number of batches and so much of one."""
+    late. `step` says that a record and its gap last as long as some number of batches and so much of one. Each batch
+    begins with `LAUNCH_A` for `launch` of the usual length; None: as the bench's board does, for 0.4 ms."""
 
     per_record: float
     shape: Callable[[np.random.Generator, int], Floats]
     late_s: float = 0.0
     step: float | None = None
+    launch: float | None = None
 
 
 def _log_normal(cv: float) -> Callable[[np.random.Generator, int], Floats]:
@@ -86,6 +91,11 @@ CASES = {
     "3.4 a record, every other in step": Case(3.4, _log_normal(1e-4), step=0.5),
     "33 a record, records in step": Case(33, _log_normal(1e-4), step=0.0),
     "33 a record, edges up to 1 ms late": Case(33, _log_normal(0.005), 1e-3),
+    "3.4 a record, launch 0.4, in step": Case(3.4, _log_normal(1e-4), step=0.0, launch=0.4),
+    "3.4 a record, launch 0.4, every 2nd": Case(3.4, _log_normal(1e-4), step=0.5, launch=0.4),
+    "3.4 a record, launch 0.4, cv 5 %": Case(3.4, _log_normal(0.05), launch=0.4),
+    "5 a record, launch 0.33, in step": Case(5, _log_normal(1e-4), step=0.0, launch=0.33),
+    "5 a record, launch 0.5, cv 5 %": Case(5, _log_normal(0.05), launch=0.5),
 }
 
 
@@ -167,11 +177,14 @@ def _coded(role: str, values: Floats, low: float, high: float, origin_s: float) 
     return Record(role, preamble, codes, "A" if role == "current" else "V")
 
 
-def _bench(seed: int) -> LongBench:
-    """A bench without any error but noise, its output on."""
+def _bench(seed: int, launch_s: float | None = None) -> LongBench:
+    """A bench without any error but noise, its output on; its board begins each batch with `LAUNCH_A` for `launch_s`."""
     lab = _lab()
     bench = LongBench(lab, seed, Errors.drawn(np.random.default_rng(seed), lab).only("noise"))
-    bench.world.facts = bench.world.facts.model_copy(update={"marker_delay_s": 0.0, "marker_jitter_s": 0.0})
+    changed = {"marker_delay_s": 0.0, "marker_jitter_s": 0.0}
+    if launch_s is not None:
+        changed |= {"launch_a": LAUNCH_A, "launch_s": launch_s}
+    bench.world.facts = bench.world.facts.model_copy(update=changed)
     bench.world.probe_offset_a = 0.0
     bench.world.set_supply(2.0, lab.supply.voltage_v, lab.supply.current_limit_a, True)
     return bench
@@ -202,10 +215,10 @@ def _long(what: tuple[str, int], *, seed: int) -> list[tuple[float, float]]:
     name, index = what
     case = CASES[name]
     rng = np.random.default_rng([seed, index])
-    bench = _bench(seed * 1_000_003 + index)
     batch_s = WINDOW_S / case.per_record
     if case.step is not None:
         batch_s = (WINDOW_S + GAP_S) / (round((WINDOW_S + GAP_S) / batch_s) + case.step)
+    bench = _bench(seed * 1_000_003 + index, None if case.launch is None else case.launch * batch_s)
     lengths = case.shape(rng, 4 * math.ceil(RUN_S / batch_s)) * batch_s
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), RUN_S * (1 + 0.05 * rng.random()))) + 1]
     measured, truth = bench.long_run(lengths, case.late_s, rng)

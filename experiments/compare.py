@@ -114,10 +114,10 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
             notes.append(f"{network} at batch {batch}: only {name} has a result ({why} in the other)")
         if mine.calibration is None:
             notes.append(f"{name} is a table alone: its repeats and the parts of its uncertainty are not known")
-    together = rows[0].quantities["energy_per_image_j"].scatter
+    together = next((s for row in rows if (s := row.quantities["energy_per_image_j"].scatter) is not None), None)
     if together is not None:
         notes.append(
-            f"repeats of all rows scatter alike, by {together.relative * 100:.2g} % ({together.dof:g} degrees of "
+            f"repeats of the rows scatter alike, by {together.relative * 100:.2g} % ({together.dof:g} degrees of "
             "freedom): taken for each row, so that ± of A and B are not those of results.csv, where each row stands "
             "for itself"
         )

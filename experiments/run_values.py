@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.budget import COVERAGE_PROBABILITY, student_t
 from calibration.model import Calibration
 from experiments.capture_data import ReductionError
 from experiments.components import BETWEEN, EDGES, CellValues, Unseen, rounding_limit
@@ -59,7 +60,7 @@ def values_of(run: MeasuredRun, calibration: Calibration) -> CellValues:
     idle = _idle(run, calibration)
     cuts = cuts_of(run, calibration)
     watts = watts - cuts.of_parts / seconds
-    images, duration_s, power_w = data.images or 0, run.run_s, _of_all(run, calibration, watts)
+    images, duration_s, power_w = data.images or 0, run.run_s, _of_all(run, calibration, cuts, watts)
     if not images:
         raise ReductionError("the device logged no images")
     if data.method == LONG:
@@ -152,9 +153,8 @@ def _unseen_of_long(
         between = _of_limit(BETWEEN, limit)
     else:
         u, dof = mean_of_parts(watts, np.array([p.seconds for p in run.parts]))
-        found_u = (u * math.sqrt(left), dof)
         u_step, dof_step = in_step(run, calibration, cuts)
-        between = Unseen(BETWEEN, *max(found_u, (left * u_step, dof_step)), "t")
+        between = Unseen(BETWEEN, *wider((u * math.sqrt(left), dof), (left * u_step, dof_step)), "t")
     return _together(found, _of_power(between, time_s))
 
 
@@ -170,8 +170,8 @@ def _of_time(run: MeasuredRun, time_s: float, power_w: float, idle_w: float) -> 
     return {quantity: (Unseen(EDGES, share * time_s * abs(by), dof, "t"),) for quantity, by in per.items()}
 
 
-def _of_all(run: MeasuredRun, calibration: Calibration, watts: Floats) -> float:
-    """Mean power of a run from that of its parts: what was recorded, and the same for what was not.
+def _of_all(run: MeasuredRun, calibration: Calibration, cuts: Cuts, watts: Floats) -> float:
+    """Mean power of a run from that of its parts without their cuts: what was recorded, and the same for what was not.
 
     The beginning, in which the board comes up, was recorded, and does not stand for anything else: the mean without it
     does.
@@ -183,8 +183,8 @@ def _of_all(run: MeasuredRun, calibration: Calibration, watts: Floats) -> float:
         return seen_w
     begin = first.pieces[0]
     begin_w = corrected_power_w(begin, calibration.current, calibration.voltage, first.data.at_s)
-    rest_s = float(seconds.sum()) - begin.duration_s
-    rest_w = (seen_w * float(seconds.sum()) - begin_w * begin.duration_s) / rest_s
+    begin_j = begin_w * begin.duration_s - float(cuts.excess_j[0][0])  # it, too, may end in the middle of a batch
+    rest_w = (seen_w * float(seconds.sum()) - begin_j) / (float(seconds.sum()) - begin.duration_s)
     return (1 - left) * seen_w + left * rest_w
 
 
@@ -195,6 +195,11 @@ def _of_limit(name: str, half_width: float) -> Unseen:
 def _together(*found: Mapping[str, tuple[Unseen, ...]]) -> dict[str, tuple[Unseen, ...]]:
     names = dict.fromkeys(name for one in found for name in one)
     return {name: tuple(u for one in found for u in one.get(name, ())) for name in names}
+
+
+def wider(*found: tuple[float, float]) -> tuple[float, float]:
+    """That of several (u, degrees of freedom) whose interval is the widest: a smaller u of fewer may say less."""
+    return max(found, key=lambda one: one[0] * student_t(COVERAGE_PROBABILITY, one[1]))
 
 
 def mean_of_parts(values: Floats, weights: Floats) -> tuple[float, float]:

@@ -7,7 +7,8 @@ Supplement 1), and so do both tests: that of no difference, and the two one-side
 the margin. Over the rows of one quantity their p-values are corrected by Holm's method, which needs no independence.
 
 Three repeats of a row say little about their own scatter. Where the rows' relative scatters are alike (Bartlett's
-test), all rows of both runs are taken together for it (GUM 4.2.4), else each row stands for itself.
+test), all rows of both runs are taken together for it (GUM 4.2.4), else each row stands for itself; so does a row whose
+repeats are flagged for their scatter, since they would tell of a disturbance and not of the others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ LEVEL = 0.05
 """Chance at which a row may be called equivalent or different by mistake, in the whole table."""
 
 REPEATABILITY = "repeatability"
-ALIKE = 0.01
+SPREAD = "spread"
+"""The flag of a row whose repeats scatter by more than a cause that held still explains."""
+
+ALIKE = 0.05
 """p of Bartlett's test below which the rows' scatters are not alike."""
 
 COMMON = {
@@ -151,9 +155,10 @@ def compare(a: Side, b: Side, shared: Shared, margin: float) -> list[ComparedRow
 def _column(name: str, keys: Sequence[Key], a: Side, b: Side, shared: Shared, margin: float) -> list[Compared]:
     """Compare one quantity in all rows, and correct for their number."""
     found = []
-    together = scatter(name, [side.rows[key] for side in (a, b) for key in keys])
+    pooled = scatter(name, [row for side in (a, b) for key in keys if SPREAD not in (row := side.rows[key]).flags])
     for key in keys:
         left, right = a.rows[key], b.rows[key]
+        together = None if SPREAD in {*left.flags, *right.flags} else pooled
         if together is not None:
             left, right = _scattered(name, left, together), _scattered(name, right, together)
         d = difference(name, left, right, (a.calibration, b.calibration), shared)

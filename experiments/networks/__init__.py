@@ -61,7 +61,7 @@ _ALL = [
     _network("ENet", 224, "ENet", "000000", "enet:enet", 68.4, "P", "; Culurciello's ImageNet variant V12"),
     _network(
         "GoogLeNet", 224, "Inception", "08519c", "googlenet:googlenet", 68.70, "V", "; BVLC GoogLeNet",
-        ("the paper plots 3.00 G-Ops, those of a variant with 3x3 for 5x5; this network has 3.19",),
+        ("the paper plots 3.00 G-Ops, those of a variant with 3x3 for 5x5; this network has 3.18",),
     ),
     _network("ResNet-18", 224, "ResNet", "7a0177", "resnet:resnet18", 69.57, "V/D", _FB_RESNET),
     _network("VGG-16", 224, "VGG", "006d2c", "vgg:vgg16", 70.62, "V", _ZAGORUYKO),

@@ -273,3 +273,19 @@ def test_probabilities_are_the_inverse_of_half_widths() -> None:
             assert probability(parts, half_width(parts, wanted)) == pytest.approx(wanted, abs=1e-6)
     assert probability([], 0.1) == 1.0
     assert probability(mixed, 0.0) == 0.0
+
+
+def test_a_row_that_scatters_by_itself_tells_nothing_of_the_others(usual: Path) -> None:
+    side = sides.load(usual)
+    shaken, quiet = list(side.rows)[:2]
+    wild = side.rows[shaken]
+    values = {
+        name: tuple(v * by for v, by in zip(each, (0.2, 1.0, 1.8), strict=True)) for name, each in wild.values.items()
+    }
+    other = replace(side, rows={**side.rows, shaken: replace(wild, values=values, flags=("spread",))})
+    rows = {(row.network, row.batch): row for row in verdicts.compare(side, other, SAME, 0.02)}
+    for name in verdicts.QUANTITIES:
+        assert rows[shaken].quantities[name].scatter is None
+        assert rows[quiet].quantities[name].scatter.relative < 0.01
+    unflagged = replace(side, rows={**side.rows, shaken: replace(wild, values=values)})
+    assert all(row.quantities["power_w"].scatter is None for row in verdicts.compare(side, unflagged, SAME, 0.02))
