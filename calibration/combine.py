@@ -3,9 +3,11 @@
 The zero is always the run's own. Of the gain there are two estimates: that of the run, through its own zero at one
 load, and the record's, a slope over many. The constant part of the read-back's limit is in the first alone: a slope
 knows nothing of its reference's zero. Where both were found against a supply's read-back they share the relative part,
-which no weighing makes smaller; what they do not share decides the weights and the test whether they agree (E_n <= 1,
-ISO/IEC 17043). Where they do not, something has changed since the record was made, and the run's own comparison stands
-alone.
+which no weighing makes smaller; what they do not share decides the weights and the test whether they agree. That is
+E_n <= 1 (ISO/IEC 17043) for each of the run's comparisons, with a U that holds 99.9 % by propagating the distributions:
+of limits, which two sigma of their sum would exceed in 3 of 100 honest cases. Where one does not, something has changed
+since the record was made, and the run's own comparisons stand alone. What the gain did between these (`CHANGE`) is no
+part of the test, nor of the weights, and stays in the sum whole.
 
 What the supply's leads drop is in a run's comparison of the voltage, and not in the record's slope, which was found
 with nothing connected: its uncertainty stays in the sum by the run's share. But the leads' resistance may come from
@@ -24,12 +26,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from calibration.in_situ import LEADS, ZERO_OF_READBACK
+from calibration.in_situ import CERTAIN, CHANGE, LEADS, ZERO_OF_READBACK, chance, rectangular, scattered
 from calibration.model import Calibration, Channel, Gain, GainTerm
+from calibration.propagation import half_width
 from calibration.records import ProbeRecord, VoltageRecord
-
-COVERAGE = 2.0
-"""Factor of the expanded uncertainties in E_n."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,14 @@ class Disagreement:
     record: float
     own: float
     e_n: float
+    which: str = ""
+    """Of several comparisons, the one that contradicts the record most."""
 
     def __str__(self) -> str:
         return (
             f"gain {self.record:.5f} of the {self.channel} by the record and {self.own:.5f} by this run's own "
-            f"comparison with the supply are {(self.own / self.record - 1) * 100:+.2f} % apart, E_n = {self.e_n:.2f}"
+            f"comparison with the supply{self.which} are {(self.own / self.record - 1) * 100:+.2f} % apart, "
+            f"E_n = {self.e_n:.2f}"
         )
 
 
@@ -69,9 +72,10 @@ def disagreements(
         own = channel.gain
         if record is None or own.limits is None:
             continue
-        compared = _compare(own, record)
+        compared = _worst(own, record)
         if compared.e_n > 1:
-            found[record.kind] = Disagreement(name, record.gain.value, own.value, compared.e_n)
+            which = f" ({own.each.index(compared.own) + 1} of {len(own.each)})" if len(own.each) > 1 else ""
+            found[record.kind] = Disagreement(name, record.gain.value, compared.own.value, compared.e_n, which)
     return found
 
 
@@ -107,15 +111,15 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
     if own.limits is None:
         alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
         return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
-    relative = own.limits[0]
-    compared = _compare(own, record)
-    u_offset, u_own, u_record = compared.u_offset, compared.u_own, compared.u_record
-    apart = f"{compared.apart * 100:+.2f} % apart, E_n = {compared.e_n:.2f}"
+    compared = _worst(own, record)
+    at_most = "at most " if len(own.each) > 1 else ""
+    apart = f"{at_most}{compared.apart * 100:+.2f} % apart, E_n = {compared.e_n:.2f}"
     found = f"{made} {slope.value:.5f}, this run {own.value:.5f}: {apart}"
     if compared.e_n > 1:
         return Weighed(
             own, f"{found}: they do not agree, so that the record is not used; has the clamp moved?", agrees=False
         )
+    u_offset, u_own, u_record = _unshared(own, record)
     share = u_record**2 / (u_own**2 + u_record**2) if u_own or u_record else 0.5
     rest = 1 - share
     others = [
@@ -124,9 +128,9 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
         replace(stability, u=rest * u_stable),
     ]
     if shares_reference:
-        reference = max(relative, record.reference.relative_limit) / math.sqrt(3.0)
+        reference = max(own.limits.relative, record.reference.relative_limit) / math.sqrt(3.0)
     else:
-        reference = share * relative / math.sqrt(3.0)
+        reference = share * own.limits.relative / math.sqrt(3.0)
         others.append(GainTerm("reference of its calibration", rest * u_of_record))
     parts = ((share * own.u_noise, own.dof), (rest * u_fit, slope.degrees))
     noise = math.hypot(*(u for u, _ in parts))
@@ -142,36 +146,64 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
         f"{own.source}, weight {share * 100:.0f} %, and {made}",
         tuple(others),
         own.limits,
+        own.each,
     )
     return Weighed(gain, f"{found}; weights {share * 100:.0f} % of this run and {rest * 100:.0f} % of the record")
 
 
 class _Compared(NamedTuple):
-    """A run's gain beside a record's: what they do not share, relative, how far they are apart, and E_n."""
+    """A comparison of a run beside a record's gain: which, how far they are apart, relative, and E_n."""
 
-    u_offset: float
-    u_own: float
-    u_record: float
+    own: Gain
     apart: float
     e_n: float
 
 
+def _worst(own: Gain, record: ProbeRecord | VoltageRecord) -> _Compared:
+    """Test whether each of a run's comparisons with the supply agrees with a record; the one that does so least.
+
+    One by one: in their mean a clamp that moved between them is half as far off, and what moved would excuse itself.
+    """
+    return max((_compare(one, record) for one in own.each or (own,)), key=lambda compared: compared.e_n)
+
+
 def _compare(own: Gain, record: ProbeRecord | VoltageRecord) -> _Compared:
-    """Test whether a run's gain, which was compared with the supply, and a record's agree."""
     assert own.limits is not None
-    relative, absolute, _ = own.limits
-    slope = record.gain
-    u_offset = absolute / math.sqrt(3.0) / own.at
-    u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others))
-    u_record = math.hypot(slope.u / slope.value, record.stability / math.sqrt(3.0))
-    if record.reference.kind != "read-back":
-        u_own = math.hypot(u_own, relative / math.sqrt(3.0))
-        u_record = math.hypot(u_record, record.reference.relative_limit / math.sqrt(3.0))
+    slope, reference = record.gain, record.reference
+    parts = [
+        *chance(own),
+        scattered(slope.u / slope.value, slope.degrees),
+        rectangular(own.limits.absolute / own.at),
+        rectangular(record.stability),
+    ]
+    if reference.kind != "read-back":
+        parts += [rectangular(own.limits.relative), rectangular(reference.relative_limit)]
     apart = own.value / slope.value - 1
-    return _Compared(u_offset, u_own, u_record, apart, abs(apart) / (COVERAGE * math.hypot(u_own, u_record)))
+    u = half_width(parts, CERTAIN)
+    return _Compared(own, apart, abs(apart) / u if u > 0 else math.inf if apart else 0.0)
+
+
+def _unshared(own: Gain, record: ProbeRecord | VoltageRecord) -> tuple[float, float, float]:
+    """What a run's gain and a record's do not share, relative: u of the read-back's constant, of the run, of the record.
+
+    What the gain did during the run makes neither of them worse than the other.
+    """
+    assert own.limits is not None
+    u_offset = own.limits.absolute / math.sqrt(3.0) / own.at
+    u_own = math.hypot(u_offset, own.u_noise, *(term.u for term in own.others if term.name != CHANGE))
+    u_record = math.hypot(record.gain.u / record.gain.value, record.stability / math.sqrt(3.0))
+    if record.reference.kind != "read-back":
+        u_own = math.hypot(u_own, own.limits.relative / math.sqrt(3.0))
+        u_record = math.hypot(u_record, record.reference.relative_limit / math.sqrt(3.0))
+    return u_offset, u_own, u_record
 
 
 def _kept(term: GainTerm, share: float, with_other: float) -> GainTerm:
-    """What is left of a term that counts by its share; of what is `with_other` it counts as fully correlated."""
+    """What is left of a term that counts by its share; of what is `with_other` it counts as fully correlated.
+
+    What the gain did during the run stays whole: no weight makes it smaller.
+    """
+    if term.name == CHANGE:
+        return term
     u = share * term.u
     return replace(term, u=math.sqrt(u * (u + 2 * with_other)) if with_other else u)

@@ -90,7 +90,7 @@ class Gain:
     (relative, `dof` degrees of freedom) the scatter of the comparison, `others` what else makes it unsure. `at` is
     the true value at which an error of this channel's zero cancels, since the gain was found through that zero
     (inf: it was not), `low`..`high` the range in which it may be used. `limits` are those of the reading that it was
-    compared with in the run, None where it was not.
+    compared with in the run, None where it was not; `each` are the comparisons of the run that it is the mean of.
     """
 
     value: float
@@ -103,6 +103,7 @@ class Gain:
     source: str
     others: tuple[GainTerm, ...] = ()
     limits: Limits | None = None
+    each: tuple[Gain, ...] = ()
 
     def check(self, true_value: float, what: str) -> None:
         """Raise ValueError when a value lies outside the range that this gain was found for."""

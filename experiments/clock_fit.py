@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.statistics import deviation, median
+from calibration.statistics import deviation, mean, median
 
 Floats = NDArray[np.float64]
 
@@ -92,34 +92,38 @@ def fit(edges_s: Floats, log_s: Floats, dt_s: float) -> ClockFit | None:
     tolerance_s = 3 * dt_s + max(SHIFT_SHARE * batch_s, JITTER_S)
     left = y - x
     left -= median(left)
-    near = np.abs(left) <= tolerance_s
+    near: NDArray[np.bool_] | slice = np.abs(left) <= tolerance_s
+    count = int(np.count_nonzero(near))
     slope, u_rate = 1.0, 0.0
-    if int(np.count_nonzero(near)) >= LEAST:
-        about = x[near]
-        about -= about.mean()
+    if count == n:
+        near = slice(None)  # the usual case, in which nothing need be picked
+    if count >= LEAST:
+        about = x[near] - mean(x[near])
         spread = float(about @ about)
         slope = float(about @ y[near]) / spread
         left = y - slope * x
         left -= median(left[near])
         u_rate = max(deviation(left[near]), dt_s / math.sqrt(12)) / math.sqrt(spread)
     off = np.abs(left)
-    side = np.sign(left) * (off > tolerance_s)
+    largest_s = float(np.maximum.reduce(off))
+    odd = adjacent = 0
+    if largest_s > tolerance_s:
+        side = np.sign(left) * (off > tolerance_s)
+        odd, adjacent = int(np.count_nonzero(side)), _longest(side)
     return ClockFit(
         n,
         slope - 1.0,
         u_rate,
         1.4826 * median(off),
-        float(off.max()),
+        largest_s,
         tolerance_s,
-        int(np.count_nonzero(side)),
-        _longest(side),
+        odd,
+        adjacent,
         batch_s,
     )
 
 
 def _longest(side: Floats) -> int:
     """Most in a row that lie beyond the tolerance on the same side."""
-    if not side.any():
-        return 0
     cuts = np.flatnonzero(np.diff(side)) + 1
     return max((len(run) for run in np.split(side, cuts) if run[0] != 0), default=0)

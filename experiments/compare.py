@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 JSON_SCHEMA = 1
 MARGIN = "2%"
 
+NAMED = 6
+"""Rows of one run alone that a note names."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
@@ -108,10 +111,13 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
     """What is to be said beside the table: differences of the contexts, rows of one side alone, what is not known."""
     notes = [d.line for d in found]
     for name, mine, other in (("A", a, b), ("B", b, a)):
-        only = [key for key in mine.rows if key not in other.rows]
-        for network, batch in only:
-            why = other.empty.get((network, batch), "not asked for")
-            notes.append(f"{network} at batch {batch}: only {name} has a result ({why} in the other)")
+        lacking: dict[str, list[str]] = {}
+        for key in mine.rows:
+            if key not in other.rows:
+                lacking.setdefault(other.empty.get(key, "not asked for"), []).append(f"{key[0]} at batch {key[1]}")
+        for why, labels in lacking.items():
+            more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+            notes.append(f"only {name} has a result ({why} in the other): {', '.join(labels[:NAMED])}{more}")
         if mine.calibration is None:
             notes.append(f"{name} is a table alone: its repeats and the parts of its uncertainty are not known")
     together = next((s for row in rows if (s := row.quantities["energy_per_image_j"].scatter) is not None), None)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from calibration.statistics import lower_quartile
+from calibration.statistics import lower_quartile, median
 
 Facts = Mapping[str, Any]
 
@@ -87,17 +88,20 @@ CLOCK_SHARE = 0.05
 SLOW_SHARE = 0.15
 """How much longer the reference work may take than it usually does."""
 
-SPREADS = 3.0
+SPREADS = 5.0
 """Scatters from run to run that it may take longer where that is more."""
 
 MOST_SHARE = 0.9
 """And how much longer it may never take: with one more program on a processor it doubles."""
 
+THIRD_SPREADS = 0.8615
+"""Length of the shortest interval that holds a third of a normal distribution, in standard deviations."""
+
 FIRST_RUNS = 3
 """Runs at the start of a sweep whose median tells how quick the device is."""
 
-LEAST_STEPS = 5
-"""Steps from run to run below which their scatter is not known."""
+LEAST_RUNS = 6
+"""Runs below which their scatter is not known."""
 
 SLOW = "slow-reference"
 """Its flag, which only the whole of a sweep can give."""
@@ -155,13 +159,14 @@ def reference_s(done: Facts) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def slow_references(told: Sequence[Facts]) -> list[bool]:
+def slow_references(told: Sequence[Facts], *, shared: bool = False) -> list[bool]:
     """Judge the reference work of all runs of a sweep, in their order: which were slow before or after their run.
 
     Of each side counts the lower quartile of its rounds: a moment's disturbance slows some of them, other work and held
-    clocks slow all. It is held against the same side of the others, since a bench that shares its board's processors is
-    at work itself after every run: against the median of the first runs, or the lower quartile of all where that is
-    quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to run where that is more.
+    clocks slow all. It is held against the same side of the others: against the median of the first runs, or the lower
+    quartile of all where that is quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to run
+    where that is more, and beyond `MOST_SHARE` in any case. With `shared` the board's processors are the bench's own,
+    which is at work itself after every run: there only `MOST_SHARE` counts after a run.
     """
     slow = [False] * len(told)
     sides: dict[tuple[str, str], list[tuple[int, float]]] = {}
@@ -169,16 +174,37 @@ def slow_references(told: Sequence[Facts]) -> list[bool]:
         for work, times_s in reference_s(done).items():
             for side, rounds_s in times_s.items():
                 sides.setdefault((work, side), []).append((index, lower_quartile(rounds_s)))
-    for found in sides.values():
-        times = np.array([seconds for _, seconds in found])
-        usual_s = min(float(np.median(times[:FIRST_RUNS])), float(np.percentile(times, 25)))
-        steps = np.abs(np.diff(times))
-        # Half of all steps from one run to the next are within 0.95 standard deviations of one run.
-        scatter = float(np.median(steps)) / 0.95 / usual_s if len(steps) >= LEAST_STEPS and usual_s > 0 else 0.0
-        limit_s = usual_s * (1 + min(max(SLOW_SHARE, SPREADS * scatter), MOST_SHARE))
+    for (_, side), found in sides.items():
+        times = np.sort([seconds for _, seconds in found])
+        usual_s = min(median(np.array([seconds for _, seconds in found[:FIRST_RUNS]])), lower_quartile(times.tolist()))
+        share = MOST_SHARE if shared and side == "after" else min(max(SLOW_SHARE, SPREADS * _scatter(times)), MOST_SHARE)
         for index, seconds in found:
-            slow[index] |= seconds > limit_s
+            slow[index] |= seconds > usual_s * (1 + share)
     return slow
+
+
+def _scatter(ranked: NDArray[np.float64]) -> float:
+    """Relative standard deviation of times in rising order; 0 where they are too few.
+
+    From the third of them that lies closest together: what comes and goes, such as throttling, must not widen it,
+    whether it slows few runs or half of them.
+    """
+    n = len(ranked)
+    if n < LEAST_RUNS:
+        return 0.0
+    third = n // 3 + 1
+    lengths = ranked[third - 1 :] - ranked[: n - third + 1]
+    closest = int(np.argmin(lengths))
+    middle = float(ranked[closest + third // 2])
+    return float(lengths[closest]) / THIRD_SPREADS / middle if middle > 0 else 0.0
+
+
+def same_machine(ready: Facts, environment: Any) -> bool:
+    """Whether a device, by its own name, is the computer at which the bench's programs ran."""
+    agent = ready.get("agent")
+    host = agent.get("host") if isinstance(agent, Mapping) else None
+    name = host.get("hostname") if isinstance(host, Mapping) else None
+    return isinstance(environment, Mapping) and bool(name) and environment.get("machine") == name
 
 
 def shares(done: Facts) -> dict[str, float]:

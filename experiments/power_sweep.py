@@ -293,13 +293,17 @@ def _going_on(out: Path) -> str:
 def _conclude(args: argparse.Namespace, out: Path) -> int:
     """Compute and report what the run's file holds."""
     from experiments.report import conclude
+    from experiments.run_calibration import require_agreement_of
     from experiments.traces import TraceReader
     from instruments.interrupts import Interrupted
 
     trace = out / TRACE
     try:
         with TraceReader(trace) as reader:
-            return conclude(reader, out, quiet=args.quiet, budget=args.budget)
+            code = conclude(reader, out, quiet=args.quiet, budget=args.budget)
+            if args.require_calibration and reader.complete:  # also by the comparison after the last cell
+                require_agreement_of(reader)
+            return code
     except Interrupted:
         complain(f"everything is in {trace}: python -m experiments.replay {trace}")
         raise

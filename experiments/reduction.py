@@ -23,7 +23,7 @@ from experiments.checked import checks_of
 from experiments.device import DeviceRow, DeviceRun
 from experiments.energy import RowResult, results
 from experiments.enough import repeat_notes
-from experiments.flags import NO_CODE, SLOW, in_order, is_refusal, slow_references
+from experiments.flags import NO_CODE, SLOW, in_order, is_refusal, same_machine, slow_references
 from experiments.long_runs import with_idle_records
 from experiments.measure import Measured, without_codes
 from experiments.outcome import Outcome, Rejected, Repeat, label
@@ -115,7 +115,7 @@ def _reduce(reader: TraceReader) -> Outcome:
         [(m, label(m.data)) for m in usable], found.stretches, calibrations, records, read_back_of(lab).current
     )
     usable = gain_check.flagged(usable, checks)
-    usable = flagged(usable, contradictions(lab, found.steady, records))
+    usable = flagged(usable, contradictions(lab, found.steady, records), calibrations)
     found.notes += gain_check.notes(checks)
     missing = sum(row["state"] not in ENDED for row in reader.cells())
     if missing:
@@ -285,7 +285,10 @@ def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, device.Told],
     """What the device told of its runs by their captures, and around which of them its reference work was slow."""
     ran = [k for k, row in enumerate(reader.captures()) if row["kind"] == "gain" or k in cells]
     told = {index: device.Told(reader.long_text("device_facts", index)) for index in ran}
-    return told, {index for index, slow in zip(ran, slow_references(list(told.values())), strict=True) if slow}
+    ready = device.Told(reader.long_text("ready_facts", ran[0])) if ran else {}
+    shared = any(same_machine(ready, device.Told(session["environment"])) for session in reader.sessions())
+    slow_runs = slow_references(list(told.values()), shared=shared)
+    return told, {index for index, slow in zip(ran, slow_runs, strict=True) if slow}
 
 
 def _flag_notes(rows: tuple[DeviceRow, ...]) -> list[str]:

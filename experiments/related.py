@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.statistics import deviation
+from calibration.statistics import mean
 from experiments.found_work import APART, BRIDGE_S, two_levels
 
 Floats = NDArray[np.float64]
@@ -125,16 +125,17 @@ def _relate(
     apart = (high - low) / scatter if scatter > 0 else math.inf if high > low else 0.0
     on = blocks > (low + high) / 2
     first, last = round(start / size), max(round(start / size) + 1, round(stop / size))
-    if apart <= APART or on.sum() < LEAST_SHARE * (last - first) or first < 2 or whole - last + first < 3:
+    if apart <= APART or np.count_nonzero(on) < LEAST_SHARE * (last - first) or first < 2 or whole - last + first < 3:
         return Relation(False, apart, math.nan, math.nan, math.nan, math.nan, limit_s)
     block_s = size * dt_s
     correlate = _Correlations(blocks, first, last)
     late_s = max(LEAST_LAG_S, LAG_SHARE * (stop - start) * dt_s)
     lags, found = correlate(math.ceil(-limit_s / block_s), math.floor(late_s / block_s))
-    allowed = float(found.max())
+    best = int(found.argmax())
+    allowed = float(found[best])
     if max(allowed, 0.0) ** 2 < 1 - BETTER:  # else no other place can explain as much more
         lags, found = correlate(-len(blocks), len(blocks))
-    best = int(np.argmax(found))
+        best = int(found.argmax())
     lead = _risen_before(on, first, max(1, round(BRIDGE_S / block_s)))
     return Relation(
         True,
@@ -167,8 +168,9 @@ class _Correlations:
     def __init__(self, blocks: Floats, first: int, last: int) -> None:
         self._n, self._first, self._last = len(blocks), first, last
         self._total = np.zeros(self._n + 1)
-        np.cumsum(blocks - blocks.mean(), out=self._total[1:])
-        self._spread = deviation(blocks) * self._n
+        about = blocks - mean(blocks)
+        np.add.accumulate(about, out=self._total[1:])
+        self._spread = math.sqrt(float(np.add.reduce(about * about)) / self._n) * self._n
 
     def __call__(self, least: int, most: int) -> tuple[NDArray[np.int64], Floats]:
         """Lags from `least` to `most`, and the coefficients."""
@@ -178,7 +180,8 @@ class _Correlations:
         a, b = np.maximum(first + lags, 0), np.minimum(last + lags, n)
         inside = b - a
         kept = (inside >= max(1, length // 10)) & (n - inside >= max(1, (n - length) // 10))
-        lags, a, b, inside = lags[kept], a[kept], b[kept], inside[kept]
+        if not kept.all():
+            lags, a, b, inside = lags[kept], a[kept], b[kept], inside[kept]
         return lags, (self._total[b] - self._total[a]) * n / np.sqrt(inside * (n - inside)) / self._spread
 
 

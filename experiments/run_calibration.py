@@ -20,6 +20,7 @@ from calibration.model import Calibration
 from calibration.reference import read_back_of
 from experiments.calibrations import combined, promised, records_of
 from experiments.capture_data import ReductionError, wires
+from experiments.gain_check import DRIFTED
 from experiments.measure import Measured, measure
 from experiments.plausible import gain_fault
 from instruments.e3645a.ratings import FAMILY
@@ -116,6 +117,10 @@ def calibrations_of(
         if own is not None:
             found[session], said = combined(own, records)
             said = [*_calibration_notes(found[session], records), *_read_back_notes(lab, own), *said]
+            said += [
+                f"{one}: {DRIFTED}: did the clamp move or warm up? Half of it is a limit in every ± of its rows"
+                for one in in_situ.changes(found[session])
+            ]
         else:
             volts = [m.window.mean_v for m in cells if m.window is not None and m.data.session == session]
             by_maker = promised(records, float(np.mean(volts))) if volts else None
@@ -178,18 +183,27 @@ def require_agreement(lab: Lab, steady: list[Steady], records: Records) -> None:
         raise ConfigError("--require-calibration: " + "\n".join(said))
 
 
-def flagged(cells: list[Measured], contradicted: Mapping[int, object]) -> list[Measured]:
-    """The cells, flagged where their session's own comparison contradicts a record."""
-    return [
-        replace(m, data=replace(m.data, flags=(*m.data.flags, DISAGREES))) if m.data.session in contradicted else m
-        for m in cells
-    ]
+def flagged(
+    cells: list[Measured], contradicted: Mapping[int, object], calibrations: Mapping[int, Calibration]
+) -> list[Measured]:
+    """The cells, flagged where their session's own comparisons contradict a record, or one another."""
+    drifted = {session for session, calibration in calibrations.items() if in_situ.changes(calibration)}
+    found = []
+    for m in cells:
+        codes = [
+            code
+            for code, sessions in ((DISAGREES, contradicted), (DRIFTED, drifted))
+            if m.data.session in sessions and code not in m.data.flags
+        ]
+        found.append(replace(m, data=replace(m.data, flags=(*m.data.flags, *codes))) if codes else m)
+    return found
 
 
 def require_agreement_of(reader: TraceReader) -> None:
-    """The same for what a run's file holds. Raises ConfigError."""
-    lab, steady = reader.lab(), _steady_of(reader)
-    require_agreement(lab, steady, records_of(reader))
+    """The same for what a run's file holds, of each session in which a cell was measured. Raises ConfigError."""
+    used = {row["session"] for row in reader.captures() if row["kind"] == "cell" and row["state"] == "committed"}
+    steady = [(m, readings) for m, readings in _steady_of(reader) if m.data.session in used]
+    require_agreement(reader.lab(), steady, records_of(reader))
 
 
 def _steady_of(reader: TraceReader) -> list[Steady]:

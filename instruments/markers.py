@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +89,14 @@ class Changes:
     level: NDArray[np.unsignedinteger[Any]]
     samples: int
     first: int
+    _of_lines: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict, repr=False)
+
+    def of(self, bit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The edges of one line; see `edges`."""
+        if bit not in self._of_lines:
+            mine = ((self.before ^ self.level) & (1 << bit)) != 0
+            self._of_lines[bit] = self.at[mine].astype(np.int64), ((self.level[mine] >> bit) & 1).astype(np.int64)
+        return self._of_lines[bit]
 
 
 def changes(bits: Bits) -> Changes:
@@ -108,16 +116,7 @@ def edges(bits: NDArray[np.unsignedinteger[Any]], bit: int) -> tuple[NDArray[np.
 
     `bits` has shape (n,), bit k = Dk. Returns two arrays of one length.
     """
-    return _edges(changes(bits), bit)[0]
-
-
-def _edges(moves: Changes, *lines: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The same of several lines."""
-    found, moved = [], moves.before ^ moves.level
-    for bit in lines:
-        mine = (moved & (1 << bit)) != 0
-        found.append((moves.at[mine].astype(np.int64), ((moves.level[mine] >> bit) & 1).astype(np.int64)))
-    return found
+    return changes(bits).of(bit)
 
 
 def levels(values: NDArray[np.floating[Any]], thresholds: Sequence[float], hysteresis: float) -> NDArray[np.uint8]:
@@ -166,7 +165,7 @@ def decode(bits: Bits, gate_bit: int, batch_bit: int, *, framed: bool = False) -
     guessed. `framed` says that edges before the gate are a start frame.
     """
     moves = changes(bits)
-    (at, level), (ends, _) = _edges(moves, gate_bit, batch_bit)
+    (at, level), (ends, _) = moves.of(gate_bit), moves.of(batch_bit)
     problems: list[Problem] = []
     if moves.samples == 0:
         return Decoded(None, (Problem("missing", "the record has no samples"),))
@@ -183,7 +182,7 @@ def decode(bits: Bits, gate_bit: int, batch_bit: int, *, framed: bool = False) -
     if problems:
         return Decoded(None, tuple(problems))
     start, stop = int(at[0]), int(at[1])
-    before, after = int((ends < start).sum()), int((ends > stop).sum())
+    before, after = int(np.count_nonzero(ends < start)), int(np.count_nonzero(ends > stop))
     outside = after if framed else after + before
     if outside:
         return Decoded(None, (Problem("extra", f"{outside} batch edges lie outside the gate"),))
@@ -234,7 +233,7 @@ def start_frame(bits: Bits, gate_bit: int, batch_bit: int) -> StartFrame:
     sum are problems, as are too few edges; edges before the frame are counted only.
     """
     moves = changes(bits)
-    (at, level), (ends, _) = _edges(moves, gate_bit, batch_bit)
+    (at, level), (ends, _) = moves.of(gate_bit), moves.of(batch_bit)
     rises = at[level == 1]
     ends = ends[ends < rises[0]] if len(rises) else ends
     if len(ends) < marker_frame.EDGES:

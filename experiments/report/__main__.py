@@ -55,7 +55,7 @@ def _write(args: argparse.Namespace) -> int:
         if len(runs) == 1:
             runs = [replace(runs[0], label=ONE_RUN)]
         show("drawing the figures and the report")
-        text = page(runs, replayed=True, anyway=args.anyway, margin=margin).encode()
+        text = page(runs, anyway=args.anyway, margin=margin).encode()
     try:
         write_whole(out, text)
     except OSError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.model import Channel
+from calibration.statistics import mean
 from experiments.shape.pieces import Sums
 from experiments.shape.settling import Settling
 
@@ -101,11 +102,10 @@ def cut(edges: Indices, bins: int) -> Cuts:
 def bins_of(edges: Indices, dt_s: float, settling: Settling) -> tuple[Cuts | None, str]:
     """Cut the batches after the first, as finely as samples and settling allow; or why they cannot be."""
     later = edges[1:]
-    lengths = np.diff(later)
+    lengths = later[1:] - later[:-1]
     many = lengths.size > 0
-    most, why = bins_within(
-        lengths.size, int(lengths.min()) if many else 0, float(lengths.mean()) * dt_s if many else math.nan, settling
-    )
+    shortest, mean_s = (int(np.minimum.reduce(lengths)), mean(lengths) * dt_s) if many else (0, math.nan)
+    most, why = bins_within(lengths.size, shortest, mean_s, settling)
     return (None, why) if most is None else (cut(later, most), "")
 
 
@@ -142,11 +142,11 @@ def fold(cuts: Cuts, sums: Sums) -> Folded:
     """Fold what was summed between the cuts."""
     shape, counts, bins = cuts.counts.shape, cuts.counts, cuts.bins
     vi, i, v = (x.reshape(shape) for x in sums.between(cuts.flat))
-    mean_i, mean_v = ((x / counts).mean(axis=0).astype(np.float32) for x in (i, v))
+    mean_i, mean_v = ((np.add.reduce(x / counts) / len(x)).astype(np.float32) for x in (i, v))
     means, squares = [], {}
     while True:
         rows = vi / counts
-        means.append(rows.mean(axis=0))
+        means.append(np.add.reduce(rows) / len(rows))
         rows -= means[-1]
         squares[bins] = np.einsum("ij,ij->j", rows, rows).astype(np.float32)
         if bins == LEVELS[-1]:

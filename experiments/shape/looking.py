@@ -46,8 +46,9 @@ class Look:
 
 def _together(one: Indices, other: Indices) -> Indices:
     """All of both in order, each once."""
-    merged = np.sort(np.concatenate((one, other)))
-    return merged[np.diff(merged, prepend=-1) > 0]
+    merged = np.concatenate((one, other))
+    merged.sort()
+    return merged[np.append(True, merged[1:] > merged[:-1])]
 
 
 def look(measured: Measured) -> Look | None:
@@ -67,7 +68,7 @@ def look(measured: Measured) -> Look | None:
     steady_s, fold = math.nan, None
     if len(blocks) > 1:
         sums = Sums(current, voltage, blocks if cuts is None else _together(blocks, cuts.flat))
-        steady_s = steady.steady_since(sums.between(blocks)[0] / np.diff(blocks), blocks) * dt_s
+        steady_s = steady.steady_since(sums.between(blocks)[0] / (blocks[1:] - blocks[:-1]), blocks) * dt_s
         fold = folding.fold(cuts, sums) if cuts is not None else None
     return Look(
         *peak(current, voltage, loop.start, loop.stop),

@@ -22,7 +22,7 @@ class Sums:
     def __init__(self, current: Record, voltage: Record, cuts: Indices) -> None:
         self.cuts = cuts
         sum_i, sum_v, sum_vi = sums_between(current.codes, voltage.codes, cuts)
-        n = np.diff(cuts)
+        n = cuts[1:] - cuts[:-1]
         a, b = scale(current), scale(voltage)
         self._vi = (
             a.slope * b.slope * sum_vi
@@ -49,6 +49,12 @@ def values(record: Record, at: slice | Indices) -> Floats:
     return found
 
 
+def value(record: Record, code: int) -> float:
+    """Reading of one code, to the bit as `values` gives it."""
+    p = record.preamble
+    return (code - p.y_reference) * p.y_increment + p.y_origin
+
+
 def peak(current: Record, voltage: Record, start: int, stop: int) -> tuple[float, float]:
     """Readings of current and voltage in the sample of [start, stop) with the highest product of both.
 
@@ -56,15 +62,15 @@ def peak(current: Record, voltage: Record, start: int, stop: int) -> tuple[float
     current's sample.
     """
     i, v = current.codes[start:stop], voltage.codes[start:stop]
-    top = np.array([int(np.argmax(i))])
+    top = int(i.argmax())
     a, b = scale(current), scale(voltage)
-    reached = float(values(current, start + top)[0] * values(voltage, start + top)[0])
-    most_v = b.slope * int(v.max()) + b.intercept
+    reached = value(current, int(i[top])) * value(voltage, int(v[top]))
+    most_v = b.slope * int(np.maximum.reduce(v)) + b.intercept
     if min(a.slope, b.slope, reached, most_v) > 0:
         least = (reached / most_v * (1 - 1e-9) - a.intercept) / a.slope  # below by more than doubles round
-        at = np.flatnonzero(i >= min(max(int(least), 0), int(i[top[0]])))
+        at = (i >= min(max(int(least), 0), int(i[top]))).nonzero()[0]
     else:
         at = np.arange(stop - start)
     amps, volts = values(current, start + at), values(voltage, start + at)
-    best = int(np.argmax(amps * volts))
+    best = int((amps * volts).argmax())
     return float(amps[best]), float(volts[best])

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.statistics import deviation
+from calibration.statistics import deviation, mean
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -51,17 +51,17 @@ def steady_since(means: Floats, cuts: Indices) -> float:
     m = len(means)
     if m < LEAST_BLOCKS:
         return math.nan
-    left = np.arange(m, 0, -1)
-    centred = means - means.mean()
-    total, square = (np.cumsum(x[::-1])[::-1] for x in (centred, centred**2))
-    score = (square - total**2 / left) / left.astype(np.float64) ** 2
-    cut = int(np.argmin(score[: m - m // 4]))
+    left = np.arange(m, 0, -1, dtype=np.float64)
+    backwards = means[::-1] - mean(means)
+    total, square = np.add.accumulate(backwards)[::-1], np.add.accumulate(backwards * backwards)[::-1]
+    score = (square - total * total / left) / (left * left)
+    cut = int(score[: m - m // 4].argmin())
     if cut == 0:
         return 0.0
     early, late = means[:cut], means[cut:]
-    level, scatter = float(late.mean()), deviation(late, ddof=1)
+    level, scatter = mean(late), deviation(late, ddof=1)
     u = scatter * math.sqrt(1 / cut + 1 / len(late))
-    if abs(float(early.mean()) - level) <= max(SAME_SHARE * abs(level), SAME_SCORE * u):
+    if abs(mean(early) - level) <= max(SAME_SHARE * abs(level), SAME_SCORE * u):
         return 0.0
     if cut > m // 2:
         return math.nan

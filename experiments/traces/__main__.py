@@ -18,6 +18,9 @@ from instruments.plain_text import one_line
 if TYPE_CHECKING:
     from experiments.traces import TraceReader
 
+TRACE = "trace.h5"
+"""Name of the trace file in a run's folder."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
@@ -34,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
         c = commands.add_parser(name, help=text, description=text)
         c.add_argument("trace", type=Path, nargs="+", metavar="FILE")
         c.add_argument("--json", action="store_true", help="print one JSON object for each file")
+    c.add_argument("--captures", action="store_true", help="list every capture with its number, too")
     c = commands.add_parser("recover", help="save every sound capture of a damaged file into a new one")
     c.add_argument("trace", type=Path, metavar="FILE")
     c.add_argument("--out", type=Path, metavar="NEW", help="the new file (default: FILE with .recovered before .h5)")
@@ -56,9 +60,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Do what is asked; returns the exit code."""
     args = parser().parse_args(argv)
+    if args.command != "import":
+        args.trace = [_inside(path) for path in args.trace] if isinstance(args.trace, list) else _inside(args.trace)
     actions = {"check": _check, "info": _info, "recover": _recover, "export": _export}
     actions |= {"transcript": _transcript, "import": run_import}
     return run(lambda: actions[args.command](args))
+
+
+def _inside(path: Path) -> Path:
+    """The trace file of a run where its folder was named."""
+    return path / TRACE if (path / TRACE).is_file() else path
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -176,13 +187,24 @@ def _numbers(text: str | None) -> list[int] | None:
     return numbers
 
 
+_LISTED = ("kind", "network", "batch", "repeat", "part", "state", "reason")
+"""What is told of each capture, by the names of its variables."""
+
+
 def _info(args: argparse.Namespace) -> int:
+    from experiments.report import plain_table
     from experiments.traces import TraceReader
 
     for path in args.trace:
         with TraceReader(path) as reader:
             facts = describe(reader)
-        tell(json.dumps(facts) if args.json else _as_text(facts))
+            rows = [{"capture": k} | {n: row[n] for n in _LISTED} for k, row in enumerate(reader.captures())]
+        if args.json:
+            tell(json.dumps(facts | {"listed": rows} if args.captures else facts))
+            continue
+        tell(_as_text(facts))
+        if args.captures and rows:
+            tell("\n" + plain_table([list(rows[0]), *([str(value) for value in row.values()] for row in rows)]))
     return 0
 
 

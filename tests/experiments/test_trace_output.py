@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import resource
@@ -155,3 +156,22 @@ def test_a_terminal_is_told_what_goes_on_and_a_file_is_not(
     assert expected.format(run=run) not in told
     assert "\x1b" not in told
     assert str(run) in told
+
+
+def test_info_lists_the_captures_of_a_run_that_is_named_by_its_folder(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from experiments.traces import TraceReader
+
+    with TraceReader(run) as reader:
+        rows = reader.captures()
+    assert main(["info", "--captures", str(run.parent)]) == 0
+    _, _, table = capsys.readouterr().out.partition("\n\n")
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [
+        [str(k), row["kind"]] for k, row in enumerate(rows)
+    ]
+    assert main(["info", "--captures", "--json", str(run)]) == 0
+    listed = json.loads(capsys.readouterr().out)["listed"]
+    assert [(one["capture"], one["network"], one["state"]) for one in listed] == [
+        (k, row["network"], row["state"]) for k, row in enumerate(rows)
+    ]

@@ -85,8 +85,9 @@ function batchChart() {
       return;
     }
     const log = quantity.log && values.every((v) => v[0] > 0);
-    let low = Math.min(...values.map((v) => (log ? v[0] : v[0] - v[1])));
-    let high = Math.max(...values.map((v) => v[0] + (log ? 0 : v[1])));
+    // An interval that reaches to 0 has no end on a log axis.
+    let low = Math.min(...values.map((v) => (log ? Math.max(v[0] - v[1], v[0] / 3) : v[0] - v[1])));
+    let high = Math.max(...values.map((v) => v[0] + v[1]));
     if (log) {
       low /= 1.25; high *= 1.25;
     } else {
@@ -127,7 +128,8 @@ function batchChart() {
         for (const [px, py, p] of at) {
           const [value, half] = p.values[chosen];
           const ends = [y(value - half), y(value + half)].map((end) => end.toFixed(1)), side = (px - 3).toFixed(1);
-          make(group, 'path', { d: `M${side} ${ends[0]}h6m-3 0V${ends[1]}m-3 0h6`, fill: 'none', 'stroke-width': 1 });
+          const foot = value - half < low ? `M${px.toFixed(1)} ${ends[0]}` : `M${side} ${ends[0]}h6m-3 0`;
+          make(group, 'path', { d: `${foot}V${ends[1]}m-3 0h6`, fill: 'none', 'stroke-width': 1 });
           const dot = make(group, 'circle', { cx: px.toFixed(1), cy: py.toFixed(1), r: 3.2 });
           const of = data.runs.length > 1 ? `, ${run.label}` : '';
           make(dot, 'title', {}, `${network.name}, batch ${p.batch}${of}: ${value} ± ${half} ${quantity.label}`);
