@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -134,6 +134,16 @@ class _Event(_Facts):
         return self
 
 
+def _plausible(gain: Estimate) -> Estimate:
+    """What is further off is a range, turns or a ratio other than `setting` says."""
+    if not 0.5 <= gain.value <= 2.0:
+        raise ValueError(f"value {gain.value:g}: reading over truth is between 0.5 and 2 where the setting is right")
+    return gain
+
+
+ChannelGain = Annotated[Estimate, AfterValidator(_plausible)]
+
+
 class CurrentSetting(_Facts):
     """How clamp and channel were set: another range, other turns or another full scale have another gain."""
 
@@ -166,7 +176,7 @@ class ProbeRecord(_Event):
     kind: Literal["probe"] = "probe"
     setting: CurrentSetting
     reference: Reference
-    gain: Estimate
+    gain: ChannelGain
     stability: Share
     intercept_a: Estimate
     linearity: Share
@@ -187,7 +197,7 @@ class VoltageRecord(_Event):
     kind: Literal["voltage"] = "voltage"
     setting: VoltageSetting
     reference: Reference
-    gain: Estimate
+    gain: ChannelGain
     stability: Share
     intercept_v: Estimate
     zero_v: Estimate

@@ -10,7 +10,6 @@ of a trace file, for replays; `file` tells several files apart; the rest is for 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -20,6 +19,9 @@ from typing import Any
 from instruments.errors import ConfigError
 
 COUNTS = ("network", "images", "batches", "batch")
+LONGEST_S = 1e9
+"""Beyond any record."""
+
 _KNOWN = ("file", "capture", "start_s", "stop_s", *COUNTS)
 
 
@@ -79,11 +81,11 @@ def _window(row: Mapping[str, str | None], place: str) -> HandWindow:
 def _seconds(text: str | None, place: str) -> Decimal:
     try:
         value = Decimal((text or "").strip())
-        if math.isfinite(value):
+        if abs(value) <= LONGEST_S:
             return value
     except InvalidOperation:
         pass
-    raise ConfigError(f"{place}: {text!r} is no number of seconds")
+    raise ConfigError(f"{place}: {text!r} is no number of seconds on the axis of a record")
 
 
 def _whole(text: str, place: str) -> int:

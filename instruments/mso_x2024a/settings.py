@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal, localcontext
 from typing import Literal
 
 from instruments import scpi
@@ -45,7 +46,9 @@ def next_full_scale(at_least: float, probe_ratio: float = 1.0) -> float:
     for step in VOLTS_PER_DIVISION:
         full_scale = step * DIVISIONS_VERTICAL * probe_ratio
         if full_scale >= at_least * (1 - 1e-9):
-            return float(f"{full_scale:.6g}")
+            # Never a hair more than the step's, which would ask for the next one.
+            with localcontext(prec=6, rounding=ROUND_DOWN):
+                return float(+Decimal(f"{full_scale:.12g}"))
     largest = VOLTS_PER_DIVISION[-1] * DIVISIONS_VERTICAL * probe_ratio
     raise LimitError(f"a span of {at_least:g} is beyond the largest full scale of {largest:g} at this probe ratio")
 

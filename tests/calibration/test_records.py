@@ -63,6 +63,7 @@ def test_numbers_come_back_to_the_last_bit(value: float, u: float, dof: float | 
         ('"2026-11-08T12:00:00Z"', "someday", "'someday' is no date: write"),
         ("low: -1.3", "low: 5.0", "valid_a: low 5 is not below high 1.365"),
         ("drift_a: 0.0001", "drift_a: .nan", "drift_a: input should be a finite number"),
+        ("gain: {value: ", "gain: {value: 0.0, u: 0.1, dof: 9.0} # ", "reading over truth is between 0.5 and 2"),
         ("points:", "points: [", "is not valid YAML"),
         ("noise_a2s: 4e-08", "noise_a2s: 4e-08\nnoise_a2s: 1.0", "is not valid YAML"),
     ],

@@ -221,6 +221,7 @@ def test_markers_on_an_analogue_channel_are_decoded_from_its_record(tmp_path: Pa
         (["--windows", "none.csv"], "none.csv: cannot be read"),
         (["--windows", "bad.csv"], "bad.csv:3: start_s 0.5 is not before stop_s 0.1"),
         (["--windows", "zero.csv"], "zero.csv:2: capture 0"),
+        (["--windows", "far.csv"], "far.csv:2: '1e308' is no number of seconds on the axis of a record"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(
@@ -229,5 +230,6 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     monkeypatch.chdir(tmp_path)
     Path("bad.csv").write_text("capture,start_s,stop_s\n2,0.0,0.4\n3,0.5,0.1\n")
     Path("zero.csv").write_text("capture,start_s,stop_s\n0,0.0,0.4\n")
+    Path("far.csv").write_text("capture,start_s,stop_s\n2,0.0,1e308\n")
     assert main([str(run), "--out", "out", *options]) == 2
     assert expected in capsys.readouterr().err

@@ -14,6 +14,7 @@ from instruments.mso_x2024a import (
     next_full_scale,
 )
 from instruments.mso_x2024a.inputs import source_command, source_name
+from instruments.mso_x2024a.settings import VOLTS_PER_DIVISION
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,14 @@ def test_sources_that_do_not_exist(text):
 )
 def test_next_full_scale(at_least, ratio, full_scale):
     assert next_full_scale(at_least, ratio) == pytest.approx(full_scale)
+
+
+@pytest.mark.parametrize("ratio", [10 / 3, 10 / 6, 10 / 7, 10 / 9, 1.1, 0.333333333, 12.345678])
+def test_a_full_scale_is_never_a_hair_more_than_a_step(ratio):
+    for at_least in (0.1, 0.9, 1.6, 3.0):
+        full_scale = next_full_scale(at_least, ratio)
+        step = next(s * 8 * ratio for s in VOLTS_PER_DIVISION if s * 8 * ratio >= full_scale)
+        assert step * (1 - 1e-5) < full_scale <= step
 
 
 def test_no_full_scale_is_large_enough():

@@ -76,6 +76,11 @@ class Recording:
 
     def checked(self) -> Recording:
         """Itself, once every value is a number and every channel of one length. Raises TraceError with the place."""
+        if not LEAST_DT_S <= self.dt_s <= LARGEST_DT_S:
+            raise TraceError(
+                f"{self.path}: a sampling period of {self.dt_s:g} s: between {LEAST_DT_S:g} and {LARGEST_DT_S:g} s is "
+                "expected; is the time in seconds?"
+            )
         for name, series in self.series.items():
             if len(series.values) != self.points:
                 raise TraceError(
@@ -93,6 +98,9 @@ class Recording:
                 raise TraceError(f"{self.path}: {name} has {len(line)} samples, the channels have {self.points}")
         return self
 
+
+LEAST_DT_S, LARGEST_DT_S = 1e-12, 1e4
+"""Sampling periods of instruments that show a waveform, with room."""
 
 NO_VALUE = 9e36
 """From here on a number stands for none (IEEE 488.2 has 9.9E+37); NaN is none either."""
