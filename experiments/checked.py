@@ -24,7 +24,7 @@ from instruments.lab import Lab
 Log = Sequence[int] | NDArray[np.int64]
 
 UNCHECKED = "lines-unchecked"
-LATE = "lines-late"
+LATE, EARLY = "lines-late", "lines-early"
 
 
 @dataclass
@@ -108,6 +108,8 @@ class Checks:
             data = changed(data, flags=(*data.flags, UNCHECKED))
         elif related.late:
             data = changed(data, flags=(*data.flags, LATE))
+        elif related.early:
+            data = changed(data, flags=(*data.flags, EARLY))
         return changed(measured, data=data, clock=fitted)
 
     def require_related(self, data: CaptureData, wires: Wires) -> None:
@@ -121,7 +123,8 @@ class Checks:
         """How the current of a capture and its gate belong together."""
         codes = data.capture.records[wires.current].codes
         n = len(loop.batch_ends)
-        return relate(codes, data.capture.dt_s, loop.start, loop.stop, n, data.device_busy_s, self.delay_s)
+        rest_s = data.quiet_after_s
+        return relate(codes, data.capture.dt_s, loop.start, loop.stop, n, data.device_busy_s, self.delay_s, rest_s)
 
 
 def checks_of(lab: Lab, records: Records, *, imported: bool = False, live: bool = False) -> Checks:

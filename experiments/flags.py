@@ -31,6 +31,7 @@ FLAGS: Mapping[str, str] = {
     "clock-mismatch": "the device's clock and the marker lines disagree on how long the run was",
     "lines-unchecked": "the current moves too little to tell whether it follows the marker lines",
     "lines-late": "the current rises before the gate: the marker lines lag behind the work",
+    "lines-early": "the current follows the gate late at both ends: the marker lines move before the work",
     "baseline-not-idle": "the board took more or less around its runs than at rest",
     "gain-drifted": "the supply's read-back meanwhile contradicts the gain of the current",
     "calibration-disagrees": "a calibration record and the run's own comparison contradict each other",
@@ -164,9 +165,9 @@ def slow_references(told: Sequence[Facts], *, shared: bool = False) -> list[bool
 
     Of each side counts the lower quartile of its rounds: a moment's disturbance slows some of them, other work and held
     clocks slow all. It is held against the same side of the others: against the median of the first runs, or the lower
-    quartile of all where that is quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to run
-    where that is more, and beyond `MOST_SHARE` in any case. With `shared` the board's processors are the bench's own,
-    which is at work itself after every run: there only `MOST_SHARE` counts after a run.
+    quartile of all where that is quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to
+    run where that is more, and beyond `MOST_SHARE` in any case. With `shared` the board's processors are the bench's
+    own, which is at work itself after every run: there only `MOST_SHARE` counts after a run.
     """
     slow = [False] * len(told)
     sides: dict[tuple[str, str], list[tuple[int, float]]] = {}
@@ -177,7 +178,9 @@ def slow_references(told: Sequence[Facts], *, shared: bool = False) -> list[bool
     for (_, side), found in sides.items():
         times = np.sort([seconds for _, seconds in found])
         usual_s = min(median(np.array([seconds for _, seconds in found[:FIRST_RUNS]])), lower_quartile(times.tolist()))
-        share = MOST_SHARE if shared and side == "after" else min(max(SLOW_SHARE, SPREADS * _scatter(times)), MOST_SHARE)
+        share = MOST_SHARE
+        if not (shared and side == "after"):
+            share = min(max(SLOW_SHARE, SPREADS * _scatter(times)), MOST_SHARE)
         for index, seconds in found:
             slow[index] |= seconds > usual_s * (1 + share)
     return slow

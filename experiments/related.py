@@ -40,6 +40,11 @@ LAG_SHARE, LEAST_LAG_S = 0.05, 0.05
 WITHOUT_PAUSES = 0.95
 """Share of the time up to its fall for which the current of a device that does not pause is at the higher level."""
 
+EARLY_S = 0.015
+LEFT = 0.1
+"""How long the current may stay at a level after its edge of the gate before lines are early, and the share of the step
+that it must leave it by: of an exponential of 0.1 s that is 11 ms."""
+
 BETTER = 0.25
 """Share of the current's variance by which another place must explain more than the gate's own."""
 
@@ -53,7 +58,8 @@ class Relation:
     room for a better place, none is looked for. `lead_s` is how long before the gate the current had risen,
     `from_start` that this was so from the record's first sample on. `checkable` is whether two levels of the current
     were found at all, `apart` their distance in scatters. `fell_s` is how long before the gate's fall the current had
-    fallen, where it did not pause before, and `prompt_s` what of it lines that are quick explain.
+    fallen, where it did not pause before, and `prompt_s` what of it lines that are quick explain. `stayed_s` is for how
+    long after the gate's rise the current stayed low and after its fall high, the shorter of both.
     """
 
     checkable: bool
@@ -66,11 +72,17 @@ class Relation:
     from_start: bool = False
     fell_s: float = 0.0
     prompt_s: float = math.inf
+    stayed_s: float = 0.0
 
     @property
     def late(self) -> bool:
         """Whether the lines lag behind the work, at both ends, by more than a known delay of theirs."""
         return self.checkable and min(self.lead_s, self.fell_s) > self.prompt_s
+
+    @property
+    def early(self) -> bool:
+        """Whether the lines move before the work, at both ends, by more than capacitors make of it."""
+        return self.checkable and self.stayed_s > EARLY_S
 
     @property
     def problem(self) -> str:
@@ -95,23 +107,38 @@ class Relation:
 
 
 def relate(
-    values: NDArray[np.generic], dt_s: float, start: int, stop: int, batches: int, busy_s: float, delay_s: float = 0.0
+    values: NDArray[np.generic],
+    dt_s: float,
+    start: int,
+    stop: int,
+    batches: int,
+    busy_s: float,
+    delay_s: float = 0.0,
+    quiet_after_s: float = 0.0,
 ) -> Relation:
     """Compare a current, (n,), in any unit, with a gate that is high in samples [start, stop).
 
-    `busy_s` is how long before the gate the device was no longer idle, `delay_s` a known delay of the lines.
+    `busy_s` is how long before the gate the device was no longer idle, `delay_s` a known delay of the lines,
+    `quiet_after_s` for how long after the gate the device did nothing.
     """
     n = len(values)
     fine = max(1, min(round(BLOCK_S / dt_s), n // (4 * LEAST_BLOCKS)))
     coarse = min(round((stop - start) / max(batches, 1)), n // LEAST_BLOCKS)
-    found = _relate(values, dt_s, start, stop, fine, busy_s, delay_s)
+    found = _relate(values, dt_s, start, stop, fine, busy_s, delay_s, quiet_after_s)
     if found.checkable or coarse < 2 * fine:
         return found
-    return _relate(values, dt_s, start, stop, coarse, busy_s, delay_s)
+    return _relate(values, dt_s, start, stop, coarse, busy_s, delay_s, quiet_after_s)
 
 
 def _relate(
-    values: NDArray[np.generic], dt_s: float, start: int, stop: int, size: int, busy_s: float, delay_s: float
+    values: NDArray[np.generic],
+    dt_s: float,
+    start: int,
+    stop: int,
+    size: int,
+    busy_s: float,
+    delay_s: float,
+    quiet_after_s: float,
 ) -> Relation:
     """The same with blocks of `size` samples."""
     whole = len(values) // size
@@ -148,6 +175,7 @@ def _relate(
         lead == first,
         _fallen_before(on[first:last]) * block_s,
         prompt_s,
+        _stayed(blocks, first, last, math.floor(quiet_after_s / block_s), (low, high, scatter)) * block_s,
     )
 
 
@@ -201,3 +229,17 @@ def _fallen_before(on: NDArray[np.bool_]) -> int:
     if not len(held) or len(held) < WITHOUT_PAUSES * (held[-1] + 1):
         return 0
     return len(on) - 1 - int(held[-1])
+
+
+def _stayed(blocks: Floats, first: int, last: int, quiet: int, levels: tuple[float, float, float]) -> int:
+    """Blocks for which the current stayed at the lower level from `first` and at the higher from `last` on: the fewer.
+
+    Of the `quiet` ones after `last`, in which the device did nothing; 0 where it stayed for all of them.
+    """
+    low, high, scatter = levels
+    by = max(LEFT * (high - low), 3 * scatter)
+    left = np.flatnonzero(blocks[last : last + quiet] < high - by)
+    if not len(left) or not left[0]:
+        return 0
+    risen = np.flatnonzero(blocks[first:last] > low + by)
+    return min(int(left[0]), int(risen[0])) if len(risen) else 0
