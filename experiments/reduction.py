@@ -5,7 +5,9 @@ Whatever a sweep prints at its end was computed here, from its file.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choice import Records
+from calibration.in_situ import PROBE_GAIN_LIMIT, SCOPE_GAIN_LIMIT
 from calibration.model import Calibration, Delay
 from calibration.reference import read_back_of
 from calibration.running import Stretch
@@ -33,6 +36,7 @@ from experiments.run_files import Runs, record_notes
 from experiments.shape import Look, RunLook, look
 from experiments.traces import ENDED, UNMEASURED, TraceReader
 from instruments.errors import TraceError
+from instruments.lab import Lab
 
 MODEL_NOTE = "{}: times, currents and memory come from a model of a board; nothing was run"
 """Said of every run on a simulated board."""
@@ -121,6 +125,7 @@ def _reduce(reader: TraceReader) -> Outcome:
     if missing:
         found.notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
     found.notes += _idle_notes(found, rows, calibration)
+    found.notes += _gain_notes(found, rows, lab, list(calibrations.values()))
     found.notes += _frame_notes(found.cells)
     found.notes += [*runs.notes(usable), *record_notes(reader, usable), *repeat_notes(reader.cells(), plan, repeats)]
     if any(row.repeats == 1 for row in rows.values()):
@@ -327,6 +332,24 @@ def _idle_notes(found: _Found, rows: dict[Pair, RowResult], calibration: Calibra
                 f"{row.network} batch {row.batch}: {idle.value:.3f} W around its runs, {baseline_w:.3f} W with "
                 "nothing running: the device was not at rest; raise dut.rest_s"
             )
+    return notes
+
+
+def _gain_notes(found: _Found, rows: dict[Pair, RowResult], lab: Lab, calibrations: Sequence[Calibration]) -> list[str]:
+    """Say where a gain is further from 1 than twice what the makers allow; flags the rows."""
+    notes = []
+    limits = math.hypot(PROBE_GAIN_LIMIT[lab.probe.range_v_per_a], SCOPE_GAIN_LIMIT), SCOPE_GAIN_LIMIT
+    for name, limit in zip(("current", "voltage"), limits, strict=True):
+        gains = [getattr(calibration, name).gain.value for calibration in calibrations]
+        off = max(gains, key=lambda gain: abs(gain - 1), default=1.0)
+        if abs(off - 1) > 2 * limit:
+            notes.append(
+                f"gain of the {name} {off:.3f}: further from 1 than twice the makers' limits ({limit * 100:.2g} %): "
+                "jaws not quite closed, another probe, or a setting other than lab.yaml's?"
+            )
+    if notes:
+        for pair in rows:
+            found.codes[pair].append("gain-unlikely")
     return notes
 
 

@@ -88,6 +88,9 @@ BENCHES = {
         "{kind: gain, lead: current, factor: 18}", 1, "rejected", "saturated", "beyond the 10 A of the clamp", WIDE
     ),
     "lines that lag 10 ms behind the work": Bench(BOTH_LATE.replace("0.06", "0.01"), 0, "measured", "lines-late", ""),
+    "a clamp whose jaws do not close": Bench(
+        "{kind: gain, lead: current, factor: 0.8}", 0, "measured", "gain-unlikely", ""
+    ),
     "work that begins 30 ms after its mark": Bench(
         "", 0, "measured", "lines-early", "", {"simulation": {"world": {"marker_delay_s": -0.03}}}
     ),
