@@ -5,6 +5,7 @@ from __future__ import annotations
 from experiments.plan import Plan, captures_of
 from instruments.lab import Lab
 from instruments.scope_facts import acquisition_plan
+from instruments.wording import counted
 
 PREPARE_GUESS_S = 4.0
 """What loading and warming up a network takes, about, for a plan's forecast."""
@@ -19,7 +20,7 @@ def plan_text(plan: Plan, lab: Lab) -> str:
         f"networks: {plan.run.label}",
         *plan.method.lines(plan.window_s, plan.repeats, plan.rounds),
         _expected(plan, lab),
-        f"{len(plan.cells)} cells of {plan.window_s:g} s, seed {plan.seed}:",
+        f"{counted(len(plan.cells), 'cell')} of {_length(plan)}, seed {plan.seed}:",
         *(f"{cell.position + 1:4d}  {cell.label}" for cell in plan.cells),
     ]
     return "\n".join(lines)
@@ -34,4 +35,10 @@ def _expected(plan: Plan, lab: Lab) -> str:
     minutes = [n * each_s / 60 for n in (least, len(plan.cells))]
     span = f"{minutes[0]:.3g}" + (f" to {minutes[1]:.3g}" if len(plan.cells) > least else "")
     kind = " of the model's virtual time, which passes much faster" if lab.dut.simulated is not None else ""
-    return f"expected: {captures} capture{'s' if captures > 1 else ''} a cell, {span} minutes in all{kind}"
+    more = "" if plan.method.long_batch == "longer-record" else "; more where a batch is longer than a record"
+    return f"expected: {counted(captures, 'capture')} a cell, {span} minutes in all{kind}{more}"
+
+
+def _length(plan: Plan) -> str:
+    long_s = plan.method.long_s
+    return f"{plan.window_s:g} s" if long_s is None else f"at least {long_s:g} s"
