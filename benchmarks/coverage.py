@@ -118,7 +118,12 @@ STANDS_FOR: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] 
     "quantisation of noisy codes": (
         ("noise",),
         ("noise", "quantisation"),
-        ("current quantisation", "voltage quantisation"),
+        (
+            "current quantisation",
+            "voltage quantisation",
+            "idle baseline, quantisation",
+            "idle baseline, quantisation of the voltage",
+        ),
     ),
 }
 """Source: what is switched on before, what is switched on then, and the components that stand for the difference.

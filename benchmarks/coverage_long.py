@@ -178,7 +178,7 @@ def _coded(role: str, values: Floats, low: float, high: float, origin_s: float) 
 
 
 def _bench(seed: int, launch_s: float | None = None) -> LongBench:
-    """A bench without any error but noise, its output on; its board begins each batch with `LAUNCH_A` for `launch_s`."""
+    """A bench without any error but noise, its output on; each batch begins with `LAUNCH_A` for `launch_s`."""
     lab = _lab()
     bench = LongBench(lab, seed, Errors.drawn(np.random.default_rng(seed), lab).only("noise"))
     changed = {"marker_delay_s": 0.0, "marker_jitter_s": 0.0}

@@ -34,6 +34,17 @@ POINTS = 100_000
 DT_S = 20e-6
 LAB = Path("lab.yaml")
 
+COMMAND = (
+    "import sys\n"
+    "from experiments.replay import main\n"
+    "from instruments.command import leave\n"
+    "code = main(sys.argv[1:])\n"
+    # What getrusage tells of a process begins with the memory of the one that started it.
+    "print(next(x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM')), flush=True)\n"
+    "leave(code)"
+)
+"""What `python -m experiments.replay` does, and then the most memory that it took, KiB, as its last line."""
+
 
 def capture(rng: np.random.Generator, *, zero: bool) -> Capture:
     """A record as the simulated bench gives it, made of noise and steps alone: 12 bits in 16, idle, work, idle."""
@@ -103,15 +114,13 @@ def cluster(workers: int) -> Iterator[str]:
 
 def timed(runs: Path, out: Path, full: bool, *options: str) -> tuple[float, float, bytes]:
     """Seconds of one command from its start to its end, most memory of its own process (MiB), its table."""
-    command = [sys.executable, "-m", "experiments.replay", str(runs), "--out", str(out), "--quiet", *options]
+    options = (str(runs), "--out", str(out), "--quiet", *options, *(() if full else ("--results-only",)))
     start_s = time.perf_counter()
-    process = subprocess.Popen(command if full else [*command, "--results-only"])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    done = subprocess.run([sys.executable, "-c", COMMAND, *options], stdout=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - start_s
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024, (out / TABLE).read_bytes()
+    if done.returncode:
+        raise SystemExit(f"experiments.replay {' '.join(options)} ended with exit code {done.returncode}")
+    return seconds, float(done.stdout.split()[-1]) / 1024, (out / TABLE).read_bytes()
 
 
 def measure(runs: Path, out: Path, files: int, workers: int, full: bool) -> list[dict[str, Any]]:

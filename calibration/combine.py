@@ -184,7 +184,7 @@ def _compare(own: Gain, record: ProbeRecord | VoltageRecord) -> _Compared:
 
 
 def _unshared(own: Gain, record: ProbeRecord | VoltageRecord) -> tuple[float, float, float]:
-    """What a run's gain and a record's do not share, relative: u of the read-back's constant, of the run, of the record.
+    """What a run's gain and a record's do not share: relative u of the read-back's constant, of the run, of the record.
 
     What the gain did during the run makes neither of them worse than the other.
     """

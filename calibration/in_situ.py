@@ -221,8 +221,8 @@ class Changed:
     def __str__(self) -> str:
         return (
             f"the gain of the {self.channel} went from {self.first:.5f} to {self.last:.5f} "
-            f"({(self.last / self.first - 1) * 100:+.2f} %, of which {self.u * 100:.2f} % may be chance) between this run's own "
-            "comparisons with the supply"
+            f"({(self.last / self.first - 1) * 100:+.2f} %, of which {self.u * 100:.2f} % may be chance) between this "
+            "run's own comparisons with the supply"
         )
 
 

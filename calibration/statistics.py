@@ -45,7 +45,7 @@ def mean_of_record(samples: NDArray[np.float64], dt_s: float, blocks: int = BLOC
     return MeanOfRecord(float(samples.mean()), u, float(blocks - 1), n * dt_s)
 
 
-def mean(values: NDArray[np.float64]) -> float:
+def mean(values: NDArray[np.float64] | NDArray[np.int64]) -> float:
     """Mean of a few numbers, as `np.mean` gives it, which takes longer to prepare for it."""
     return float(np.add.reduce(values)) / len(values)
 

@@ -90,7 +90,7 @@ class CellWork:
     def measure_cell(self, cell: Cell) -> Measured:
         """Measure one cell and commit it. Raises Rejected with the reason; the journal holds it too."""
         try:
-            return self._tried(cell.label, lambda shrink: self._attempt_cell(cell, shrink))
+            return self._tried(cell.label, lambda shrink: self._attempt_cell(cell, shrink), still_open=cell.label)
         except Rejected as error:
             rejected = self.steps.said.judged(error, self.station.device)
             with undisturbed():
@@ -101,10 +101,12 @@ class CellWork:
                 )
             raise rejected from error
 
-    def _tried(self, label: str, attempt: Callable[[float], Measured], *, fed: bool = True) -> Measured:
+    def _tried(
+        self, label: str, attempt: Callable[[float], Measured], *, fed: bool = True, still_open: str = ""
+    ) -> Measured:
         """Try a measurement again where its record was at fault, with a shorter run each time.
 
-        `fed` says that the board is to have power; raises PowerLost where it has none.
+        `fed` says that the board is to have power; raises PowerLost where it has none, naming the cell `still_open`.
         """
         for number in range(1, ATTEMPTS + 1):
             lost = False  # the oscilloscope's settings, as somebody's *RST or a restart makes of them
@@ -122,7 +124,7 @@ class CellWork:
                 rejected = Rejected(str(error), retry=True, code=_code_of(error))
                 lost = True
             if fed:
-                self.steps.require_power()
+                self.steps.require_power(still_open)
             if not rejected.retry:
                 break
             if number < ATTEMPTS:

@@ -92,11 +92,10 @@ def fit(edges_s: Floats, log_s: Floats, dt_s: float) -> ClockFit | None:
     tolerance_s = 3 * dt_s + max(SHIFT_SHARE * batch_s, JITTER_S)
     left = y - x
     left -= median(left)
-    near: NDArray[np.bool_] | slice = np.abs(left) <= tolerance_s
-    count = int(np.count_nonzero(near))
+    good = np.abs(left) <= tolerance_s
+    count = int(np.count_nonzero(good))
+    near = good if count < n else slice(None)  # usually all are, and nothing need be picked
     slope, u_rate = 1.0, 0.0
-    if count == n:
-        near = slice(None)  # the usual case, in which nothing need be picked
     if count >= LEAST:
         about = x[near] - mean(x[near])
         spread = float(about @ about)

@@ -115,7 +115,8 @@ def sums_between(i: Codes, v: Codes, cuts: npt.NDArray[np.int64]) -> tuple[Float
     shift_i, shift_v = _zero_bits(used_i), _zero_bits(used_v)
     sum_i, sum_v = (np.add.reduceat(x, starts, dtype=np.uint32).astype(np.float64) for x in (i, above))
     if (used_i >> shift_i) * (used_v >> shift_v) <= WORD:
-        products = np.multiply(i >> shift_i, above >> shift_v, dtype=np.uint16)
+        products = (i >> shift_i).astype(np.uint16, copy=False)
+        products *= above >> shift_v
         sum_vi = np.add.reduceat(products, starts, dtype=np.uint32).astype(np.float64) * 2.0 ** (shift_i + shift_v)
     else:
         sum_vi = np.add.reduceat(np.multiply(i, above, dtype=np.uint32), starts, dtype=np.float64)

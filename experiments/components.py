@@ -67,7 +67,8 @@ class CellValues:
 
     `amps`, `volts` and `power_w` are means over the loop, `idle_amps` and `idle_w` of the idle board, straight between
     before and after it where both were seen, with `idle_change` between them; `error_a` and `error_v`
-    limit what rounding to codes leaves in a mean, `edge_s` how far off the loop's ends may be (None: half a sample).
+    limit what rounding to codes leaves in a mean, `idle_error_a` and `idle_error_v` in those of the idle board (None:
+    as much as in the loop's), `edge_s` how far off the loop's ends may be (None: half a sample).
     Of a run that no single record holds: `run_images` are all that it worked through where `images` are those of the
     batches that were recorded; `pieces` are the stretches that were recorded, `captured_s` long together,
     `clock_limit_s` limits the error of a `duration_s` by the device's clock, `unseen` is what its quantities may be
@@ -95,6 +96,8 @@ class CellValues:
     unseen: Mapping[str, tuple[Unseen, ...]] = field(default_factory=dict)
     idle_limit_w: float = 0.0
     idle_change: Change | None = None
+    idle_error_a: float | None = None
+    idle_error_v: float | None = None
     run_images: int | None = None
 
     @property
@@ -244,12 +247,22 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
         parts.append(_found("idle baseline, noise", u_idle, -volts_per, "A", noise.dof))
     if net or idle_only:
         parts.append(limit("idle baseline, drift", _idle_limit_w(cells), per, "W"))
-    error_a, error_v = (_mean(getattr(c, name) for c in cells) for name in ("error_a", "error_v"))
-    return [
-        *parts,
+    error_a, error_v = _mean(c.error_a for c in cells), _mean(c.error_v for c in cells)
+    idle_a = _mean(c.error_a if c.idle_error_a is None else c.idle_error_a for c in cells)
+    idle_v = _mean(c.error_v if c.idle_error_v is None else c.idle_error_v for c in cells)
+    if idle_only:
+        error_a, error_v = idle_a, idle_v
+    # Where the codes lie in their steps is another place for the idle board than for the loop: independent.
+    parts += [
         limit("current quantisation", error_a, volts_per, "A"),
-        limit("voltage quantisation", error_v, amps_per, "V"),
+        limit("voltage quantisation", error_v, amps * per, "V"),
     ]
+    if net:
+        parts += [
+            limit("idle baseline, quantisation", idle_a, -volts_per, "A"),
+            limit("idle baseline, quantisation of the voltage", idle_v, -idle_amps * per, "V"),
+        ]
+    return parts
 
 
 def _idle_limit_w(cells: list[CellValues]) -> float:

@@ -80,10 +80,11 @@ def find_work(values: Floats, dt_s: float) -> list[Stretch]:
 def two_levels(blocks: Floats) -> tuple[float, float, float]:
     """Medians of both classes at the split with the most variance between them (Otsu); scatter of the lower."""
     ranked = np.sort(blocks)
-    n = np.arange(1, len(ranked))
-    below = np.cumsum(ranked)[:-1]
-    upper = (ranked.sum() - below) / (len(ranked) - n)
-    split = int(np.argmax(n * (len(ranked) - n) * (upper - below / n) ** 2)) + 1
+    n = np.arange(1.0, len(ranked))
+    rest = len(ranked) - n
+    below = np.add.accumulate(ranked[:-1])
+    between = (np.add.reduce(ranked) - below) / rest - below / n
+    split = int((n * rest * (between * between)).argmax()) + 1
     low, high = _middle(ranked[:split]), _middle(ranked[split:])
     scatter = 1.4826 * median(np.abs(ranked[:split] - low))
     return low, high, scatter

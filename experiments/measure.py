@@ -102,7 +102,7 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
         None,
         None,
         moments(current, voltage, window.start, window.stop),
-        moments(current, voltage, 0, quiet - guard, rounded=False),
+        moments(current, voltage, 0, quiet - guard),
         window,
         wires,
         idle_after=_idle_after(data, current, voltage, window.stop, quiet - guard),
@@ -121,8 +121,8 @@ def _idle_after(data: CaptureData, current: Record, voltage: Record, fall: int, 
     if stop - start < max(MIN_IDLE_SAMPLES, AFTER_SHARE * before):
         return None
     middle = (start + stop) // 2
-    first, second = (moments(current, voltage, a, b, rounded=False) for a, b in ((start, middle), (middle, stop)))
-    return IdleAfter(start, (first, second))
+    first = moments(current, voltage, start, middle)
+    return IdleAfter(start, (first, moments(current, voltage, middle, stop, rounded=False)))
 
 
 def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
@@ -223,7 +223,7 @@ def _cell(measured: Measured, calibration: Calibration) -> CellValues:
     except ValueError as error:
         raise ReductionError(str(error)) from error
     power_w = corrected_power_w(window, current, voltage, data.at_s)
-    baseline = _baseline(measured, idle, calibration)
+    baseline = _baseline(measured, idle, window, calibration)
     idle_w = baseline.watts
     duration_s = window.duration_s + rise_s - fall_s
     a_per_code, v_per_code = window.scale_i.slope / current.gain.value, window.scale_v.slope / voltage.gain.value
@@ -243,20 +243,35 @@ def _cell(measured: Measured, calibration: Calibration) -> CellValues:
         calibration=calibration,
         edge_s=data.edge_s,
         idle_change=baseline.change,
+        idle_error_a=abs(a_per_code) * baseline.error_i,
+        idle_error_v=abs(v_per_code) * baseline.error_v,
     )
 
 
 @dataclass(frozen=True)
 class _Baseline:
-    """Idle current and power at the middle of the loop; `effective_s` is the length of a record with as much noise."""
+    """Idle current and power at the middle of the loop; `effective_s` is the length of a record with as much noise.
+
+    `error_i` and `error_v` limit what rounding leaves in the means, in codes.
+    """
 
     amps: float
     watts: float
     effective_s: float
     change: Change | None
+    error_i: float
+    error_v: float
 
 
-def _baseline(measured: Measured, before: Moments, calibration: Calibration) -> _Baseline:
+def _rounding(idle: Moments, loop: Moments) -> tuple[float, float]:
+    """What rounding leaves in the means of an idle stretch, codes; one without any ripple has the steps of the loop."""
+    return (
+        rounding_limit(loop.step_i if idle.ripple_i == 0 else max(idle.step_i, loop.step_i), idle.ripple_i),
+        rounding_limit(loop.step_v if idle.ripple_v == 0 else max(idle.step_v, loop.step_v), idle.ripple_v),
+    )
+
+
+def _baseline(measured: Measured, before: Moments, window: Moments, calibration: Calibration) -> _Baseline:
     """The idle power straight between the stretches before and after the loop; of one alone where it is the only one.
 
     The stretch after does not count where the board has not come to rest in it.
@@ -266,7 +281,8 @@ def _baseline(measured: Measured, before: Moments, calibration: Calibration) -> 
     amps = current.correct(before.mean_i, data.at_s)
     watts = corrected_power_w(before, current, voltage, data.at_s)
     volts = voltage.correct(before.mean_v, data.at_s)
-    alone = _Baseline(amps, watts, before.duration_s, None)
+    error_i, error_v = _rounding(before, window)
+    alone = _Baseline(amps, watts, before.duration_s, None, error_i, error_v)
     if after is None or loop is None:
         return alone
     first, second = (corrected_power_w(m, current, voltage, data.at_s) for m in after.halves)
@@ -277,11 +293,14 @@ def _baseline(measured: Measured, before: Moments, calibration: Calibration) -> 
     share = ((loop.start + loop.stop) - before.n) / (2 * after.start + whole.n - before.n)  # middles, in samples
     of_change = noise.current_a2s * (1 / before.duration_s + 1 / whole.duration_s)
     after_w = corrected_power_w(whole, current, voltage, data.at_s)
+    after_i, after_v = _rounding(after.halves[0], window)
     return _Baseline(
         amps + share * (current.correct(whole.mean_i, data.at_s) - amps),
         watts + share * (after_w - watts),
         1 / ((1 - share) ** 2 / before.duration_s + share**2 / whole.duration_s),
         Change(after_w - watts, volts * math.sqrt(of_change)),
+        (1 - share) * error_i + share * after_i,  # both may lie at the same place in a step
+        (1 - share) * error_v + share * after_v,
     )
 
 

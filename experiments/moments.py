@@ -139,8 +139,16 @@ def code_step(codes: Codes) -> int:
 
 
 def _step(codes: Codes) -> int:
-    """Distance of neighbouring codes, by a stretch's start; by all of it where that does not move."""
-    return _lowest_bit(codes[:SAMPLED]) or code_step(codes)
+    """Distance of neighbouring codes, by a stretch's start; by all of it where that does not move.
+
+    Of a flat line the most that its only code allows: words of an 8-bit converter are 256 apart.
+    """
+    return _lowest_bit(codes[:SAMPLED]) or _lowest_bit(codes) or _of_flat(codes)
+
+
+def _of_flat(codes: Codes) -> int:
+    code = int(codes[0])
+    return min(code & -code, 0x100) or 1 if codes.dtype == np.uint16 else 1
 
 
 def _ripple(codes: Codes) -> float:

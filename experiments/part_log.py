@@ -68,7 +68,8 @@ def fit(part: Part, log_s: Floats, begun_s: float = math.nan) -> LogFit | None:
         )
     if not len(marks):
         return None
-    place = 0 if part.rise else len(log_s) - len(marks) if part.fall else _place(marks, log_s, begun_s, dt_s)
+    after_s = part.start_s + part.seconds - float(marks[-1])
+    place = 0 if part.rise else len(log_s) - len(marks) if part.fall else _place(marks, log_s, begun_s, after_s, dt_s)
     logged = log_s[place : place + len(marks)]
     _require(marks, logged, dt_s)
     ends = slice(1, None) if part.rise else slice(None)  # the gate's own edge may take another time than a toggle
@@ -88,14 +89,21 @@ def _off(marks: Floats, logged: Floats) -> Floats:
     return np.asarray(left - np.median(left, axis=-1, keepdims=True))
 
 
-def _place(marks: Floats, log_s: Floats, begun_s: float, dt_s: float) -> int:
-    """The place at which the marks fit best, odd ones counting no more than any."""
-    last = len(log_s) - len(marks)
-    first = 0
+def _place(marks: Floats, log_s: Floats, begun_s: float, after_s: float, dt_s: float) -> int:
+    """The place at which the marks fit best, odd ones counting no more than any.
+
+    The gate is high in all of the record, `after_s` on from the last mark: batches that last as long as each other fit
+    anywhere, but nothing of the record lies outside the log.
+    """
+    slack_s = 3 * dt_s + clock_fit.JITTER_S
+    first = int(np.searchsorted(log_s, log_s[0] + marks[0] - slack_s))
+    last = int(np.searchsorted(log_s, log_s[-1] - after_s + slack_s, side="right")) - len(marks)
+    last = min(max(last, 0), len(log_s) - len(marks))
+    first = min(first, last)
     if math.isfinite(begun_s):
         near_s = NEAR_S + NEAR_SHARE * begun_s
         low, high = np.searchsorted(log_s, [begun_s + marks[0] - near_s, begun_s + marks[0] + near_s])
-        first, last = min(int(low), last), min(max(int(high), int(low)), last)
+        first, last = min(max(int(low), first), last), min(max(int(high), int(low), first), last)
     few = min(len(marks), FEW)
     starts = np.lib.stride_tricks.sliding_window_view(log_s[first : last + few], few)
     rough = np.minimum(np.abs(_off(marks[:few], starts)), _tolerance_s(log_s, dt_s)).sum(axis=1)

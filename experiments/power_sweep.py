@@ -194,6 +194,8 @@ def _resume(args: argparse.Namespace) -> int:
     _refuse_with_resume(args)
     out: Path = args.resume
     if not os.path.exists(out / TRACE):
+        if out.is_file():
+            raise ConfigError(f"--resume {out}: is a file: name the folder of the run, in which it is called {TRACE}")
         raise ConfigError(f"--resume {out}: there is no {TRACE}: nothing was measured, start the sweep anew")
     with TraceReader(out / TRACE) as reader:
         plan, lab, lab_text = reader.plan, reader.lab(), reader.text("lab_yaml")
@@ -281,9 +283,17 @@ def _measure(
             raise failure
         complain(f"error: {failure}")
         if not args.quiet:
-            complain(f"what was measured is in {trace}; once the bench is right: {_going_on(out)}")
+            once = "no cell is left to measure" if _complete(trace) else f"once the bench is right: {_going_on(out)}"
+            complain(f"what was measured is in {trace}; {once}")
     code = _conclude(args, out)
     return code if failure is None else failure.exit_code
+
+
+def _complete(trace: Path) -> bool:
+    from experiments.traces import TraceReader
+
+    with TraceReader(trace) as reader:
+        return reader.complete
 
 
 def _going_on(out: Path) -> str:

@@ -144,8 +144,11 @@ class RunSteps:
                 code="supply-limited",
             )
 
-    def require_power(self) -> None:
-        """Raise PowerLost where the supply tripped or is off, as a look at it after a failure tells."""
+    def require_power(self, still_open: str = "") -> None:
+        """Raise PowerLost where the supply tripped or is off, as a look at it after a failure tells.
+
+        `still_open` names the cell that was being measured, if one was.
+        """
         try:
             mode = self.bench.supply.mode()
         except InstrumentError as error:
@@ -154,8 +157,8 @@ class RunSteps:
         if mode in ("FAULT", "OFF"):
             what = "has tripped" if mode == "FAULT" else "was switched off, at its front panel or by itself"
             raise PowerLost(
-                f"the supply's output {what}, and the board has no power: find the cause and clear it at the supply; "
-                "the cell that was being measured is still open"
+                f"the supply's output {what}, and the board has no power: find the cause and clear it at the supply"
+                + (f"; {still_open} is still open" if still_open else "")
             )
 
     def let_end(self, dut: Dut, within_s: float) -> None:

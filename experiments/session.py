@@ -25,7 +25,7 @@ from experiments.plausible import WIRING_FAULTS, line_advice
 from experiments.progress import Progress
 from experiments.run_calibration import contradictions, find_calibration, require_agreement
 from experiments.run_files import Runs
-from experiments.station import Rejected, Station
+from experiments.station import PowerLost, Rejected, Station
 from experiments.traces import ENDED, NOT_NEEDED, Reading, TraceReader
 from instruments.bench import Bench
 from instruments.clock import VirtualClock
@@ -144,7 +144,7 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
     goes_on = earlier is not None and earlier.ended_s is not None and isinstance(bench.clock, VirtualClock)
     station.session = earlier.session if goes_on and earlier is not None else number
     work = CellWork(station)
-    attempt = _Attempts(station.lab, progress)
+    attempt = _Attempts(station.lab, progress, goes_on=bool(earlier and earlier.ended))
 
     for name, entries in bench.leftovers.items():
         if entries:
@@ -182,23 +182,30 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
     enough = earlier.enough if earlier is not None else Enough(plan)
     left = [c for c in plan.cells if earlier is None or c.position not in earlier.ended]
     _cells(work, progress, left, enough, calibration)
-    if "gain" not in closed:
-        attempt("gain again", work.measure_gain)
-    if "idle" not in closed:
-        attempt("idle again", lambda: work.steady("idle"))
+    lost: PowerLost | None = None
+    try:
+        if "gain" not in closed:
+            attempt("gain again", work.measure_gain)
+        if "idle" not in closed:
+            attempt("idle again", lambda: work.steady("idle"))
+    except PowerLost as error:  # the cells want their second zero, and a zero needs no power
+        lost = error
     bench.stop_dut()
     station.switch_off()
     if "zero" not in closed:
         attempt("zero again, output off", lambda: work.steady("zero"))
     with undisturbed():
         writer.complete()
+    if lost is not None:
+        raise lost
 
 
 class _Attempts:
     """Takes steps without which the cells can still be reduced, if with a larger uncertainty."""
 
-    def __init__(self, lab: Lab, progress: Progress) -> None:
-        self._lab, self._progress = lab, progress
+    def __init__(self, lab: Lab, progress: Progress, *, goes_on: bool) -> None:
+        """`goes_on` says that the run holds cells of an earlier session."""
+        self._lab, self._progress, self._goes_on = lab, progress, goes_on
 
     def __call__(self, step: str, action: Callable[[], object], *, wired: bool = False) -> None:
         """Take a step; with `wired` one that tells whether the bench is as lab.yaml says. Raises ConfigError then."""
@@ -207,7 +214,8 @@ class _Attempts:
             action()
         except (Rejected, InstrumentError) as error:
             if wired and isinstance(error, Rejected) and error.code in WIRING_FAULTS:
-                said = [str(error), line_advice(self._lab, error.code), "nothing was measured"]
+                measured = "no further cell was measured" if self._goes_on else "nothing was measured"
+                said = [str(error), line_advice(self._lab, error.code), measured]
                 raise ConfigError(f"{step}: {error.code}: {'; '.join(filter(None, said))}") from error
             self._progress.say(f"{step}: {error}")
 

@@ -46,9 +46,10 @@ class Look:
 
 def _together(one: Indices, other: Indices) -> Indices:
     """All of both in order, each once."""
-    merged = np.concatenate((one, other))
+    merged: Indices = np.concatenate((one, other))
     merged.sort()
-    return merged[np.append(True, merged[1:] > merged[:-1])]
+    again = merged[1:] == merged[:-1]
+    return np.delete(merged, again.nonzero()[0])
 
 
 def look(measured: Measured) -> Look | None:

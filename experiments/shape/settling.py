@@ -95,16 +95,16 @@ def _fitted(y: Floats, first: float) -> tuple[float, float]:
     """
     n = y.size
     k, about, log_tau = np.arange(n, dtype=np.float64), y - mean(y), math.log(first)
-    # The decay's slope by the logarithm is, times the time constant, k times the decay: sums with it are such with k.
-    of_decay, of_square = np.array((k**0, k, about, k * about)), np.array((k**0, k, k * k))
     least, most, last = math.log(first / 4), math.log(first * 4), 0.0
     for _ in range(STEPS):
         tau = math.exp(log_tau)
         decay = np.exp(k * (-1 / tau))
-        sum_d, sum_s, with_y, slope_y = (of_decay @ decay).tolist()
-        square, across, own = (of_square @ (decay * decay)).tolist()
-        square, across = square - sum_d**2 / n, across - sum_d * sum_s / n
-        own -= sum_s**2 / n + across**2 / square
+        slope = k * decay  # of the decay by the logarithm, times the time constant
+        sum_d, sum_s = float(np.add.reduce(decay)), float(np.add.reduce(slope))
+        with_y, slope_y = float(decay @ about), float(slope @ about)
+        square = float(decay @ decay) - sum_d**2 / n
+        across = float(decay @ slope) - sum_d * sum_s / n
+        own = float(slope @ slope) - sum_s**2 / n - across**2 / square
         scale = with_y / square
         step = (slope_y - across / square * with_y) * tau / (scale * own)
         if not math.isfinite(step):

@@ -19,6 +19,7 @@ from experiments.capture_data import CaptureData
 from experiments.journal import Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
+from experiments.traces.agreement import may_have_log
 from experiments.traces.damage import DamageError, tells_damage
 from experiments.traces.overview import Overview
 from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES
@@ -165,7 +166,7 @@ class TraceReader:
 
     def readings(self, index: int) -> list[Reading]:
         """The supply's readings that belong to a capture."""
-        return list(self._readings.get(index, ()))
+        return list(self._readings.get(index, ())) if index < len(self.captures()) else []
 
     @functools.cached_property
     def _readings(self) -> dict[int, list[Reading]]:
@@ -176,14 +177,19 @@ class TraceReader:
 
     @tells_damage
     def host_log(self) -> dict[int, NDArray[np.int64]]:
-        """The device's log: for each capture with one, the ends of its batches by the device's clock, ns, in order."""
+        """The device's log: for each capture with one, the ends of its batches by the device's clock, ns, in order.
+
+        The log of a capture whose own row was never written, since the program died, is left out, and what reads as
+        that of one in which nothing ran.
+        """
         g = self.file["host_log"]
         captures, ends_ns = g["capture"][:], g["end_ns"][:]
         length = min(len(captures), len(ends_ns))
         # Each run's rows were written at once.
         starts = np.flatnonzero(np.diff(captures[:length], prepend=-1))
         parts = zip(captures[starts].tolist(), np.split(ends_ns[:length], starts)[1:], strict=True)
-        return {int(capture): part.astype(np.int64) for capture, part in parts}
+        ran = {index for index, row in enumerate(self.captures()) if may_have_log(row)}
+        return {int(capture): part.astype(np.int64) for capture, part in parts if capture in ran}
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the bench for this run: when, which instruments, which versions."""

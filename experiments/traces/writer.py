@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from experiments.journal import CaptureRow, Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
+from experiments.traces.agreement import may_have_log
 from experiments.traces.damage import damage_told
 from experiments.traces.reader import TraceReader
 from experiments.traces.schema import CAPTURE, CHECKSUM, PREAMBLE, ROLES
@@ -126,7 +127,8 @@ class TraceWriter:
         """Find every variable, and make the columns of each group as long as one another.
 
         A program that was killed while it added a row has lengthened some of them only. Captures keep such a row: its
-        state is empty, and that says that it was in flight; rows of the other tables are dropped.
+        state is empty, and that says that it was in flight; rows of the other tables are dropped. So is what they hold
+        of a capture that has no row, since the next one takes its place.
         """
         g = self._file["captures"]
         self._codes = {role: g[f"{role}_codes"] for role in ROLES}
@@ -139,12 +141,24 @@ class TraceWriter:
                 continue
             lengths = [column.dataset.shape[0] for column in self._columns[group].values()]
             length = max(lengths) if group == "captures" else min(lengths)
+            if "capture" in variables:
+                length = self._belonging(group, length)
             for column in self._columns[group].values():
                 if column.dataset.shape[0] != length:
                     column.dataset.resize(length, axis=0)
             self._columns[group][along].dataset[:] = np.arange(length)
+        for dataset in (*self._codes.values(), *self._levels.values()):
+            if dataset.shape[0] > g["capture"].shape[0]:
+                dataset.resize(g["capture"].shape[0], axis=0)
         self._file.attrs.modify("complete", np.int32(0))
         self._file.flush()
+
+    def _belonging(self, group: str, length: int) -> int:
+        """How many rows of a table there are without those at its end that are of no capture, or read as zeros."""
+        kinds = schema.texts_of(self._file["captures/kind"][:])
+        known = [k for k, kind in enumerate(kinds) if group != "host_log" or may_have_log({"kind": kind})]
+        found = np.flatnonzero(np.isin(self._columns[group]["capture"].dataset[:length], known))
+        return int(found[-1]) + 1 if len(found) else 0
 
     def _add_new(self, group: str, along: str, variables: Mapping[str, schema.Variable]) -> None:
         """Give a file of an earlier program the variables that it does not have, with what stands for them."""

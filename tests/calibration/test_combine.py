@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from calibration.budget import Budget, Component
-from calibration.combine import with_records
+from calibration.combine import disagreements, with_records
+from calibration.in_situ import CHANGE, changes
 from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
 from calibration.records import Estimate, ProbeRecord
 from instruments.e3645a.ratings import READ_BACK
@@ -89,6 +90,65 @@ def test_a_record_that_contradicts_the_run_is_not_used() -> None:
     assert found.current == alone.current
     assert found.linear_to_a is None
     assert "do not agree" in note
+
+
+def shares_refused(moved: float, seed: int, trials: int = 2000) -> float:
+    """Share of runs that refuse a record, every error drawn from what is stated for it and the clamp then moved."""
+    rng, refused, record = np.random.default_rng(seed), 0, probe(LAB)
+    for _ in range(trials):
+        b, noise, drift = 0.005 * rng.uniform(-1, 1), 2e-4 * rng.standard_normal(), 1e-3 * rng.standard_normal()
+        then = 1 + record.stability * rng.uniform(-1, 1)
+        in_run = own((1 + moved) * AT_A / (AT_A + b) * (1 + noise + drift))
+        slope = with_gain(record, then + 3e-4 * rng.standard_normal())
+        refused += bool(disagreements(in_run, slope, None))
+    return refused / trials
+
+
+def test_honest_records_are_hardly_ever_refused_and_a_clamp_that_moved_is() -> None:
+    """Limits are rectangular: two sigma of their sum, which 3 % of honest records exceed, are no contradiction."""
+    assert shares_refused(0.0, 7) < 0.005
+    assert shares_refused(0.02, 8, 500) > 0.9
+    assert disagreements(own(1.015), probe(LAB, gain=1.0), None)  # by 1.5 %, whatever else is right
+    assert not disagreements(own(1.010), probe(LAB, gain=1.0), None)
+
+
+def comparisons(*values: float) -> Calibration:
+    """A run with several comparisons with the supply, and what they differ by as a limit."""
+    mean = own(float(np.mean(values)))
+    change = GainTerm(CHANGE, (max(values) - min(values)) / 2 / math.sqrt(3.0))
+    each = tuple(own(value).current.gain for value in values)
+    gain = replace(mean.current.gain, others=(*mean.current.gain.others, change), each=each)
+    return replace(mean, current=replace(mean.current, gain=gain))
+
+
+def test_each_comparison_of_a_run_is_held_against_a_record_and_what_moved_does_not_excuse_itself() -> None:
+    record = probe(LAB, gain=1.0)
+    assert disagreements(comparisons(1.0, 1.0), record, None) == {}
+    (found,) = disagreements(comparisons(1.001, 1.03), record, None).values()
+    assert (found.own, found.which) == (1.03, " (2 of 2)")
+    assert with_records(comparisons(1.001, 1.03), record, None)[0].current == comparisons(1.001, 1.03).current
+
+
+def test_what_a_gain_did_during_a_run_stays_in_the_interval_whatever_a_record_weighs() -> None:
+    still, moved = (
+        with_records(run, probe(LAB, gain=1.0), None)[0].current.gain
+        for run in (comparisons(1.0, 1.0), comparisons(0.996, 1.004))
+    )
+    assert moved.value == still.value
+    (change,) = (term for term in moved.others if term.name == CHANGE)
+    assert change.u == pytest.approx(0.004 / math.sqrt(3.0))
+    assert interval(moved) > max(0.95 * 0.004, interval(still))
+    assert moved.each
+
+
+def test_comparisons_of_a_run_contradict_each_other_beyond_chance_and_what_matters() -> None:
+    assert changes(comparisons(1.0)) == changes(comparisons(1.0, 1.004)) == []
+    (found,) = changes(comparisons(1.01, 1.0))
+    assert (found.channel, found.first, found.last) == ("current", 1.01, 1.0)
+    noisy = comparisons(1.0, 1.01)
+    each = tuple(replace(one, u_noise=3e-3) for one in noisy.current.gain.each)
+    noisy = replace(noisy, current=replace(noisy.current, gain=replace(noisy.current.gain, each=each)))
+    assert changes(noisy) == []
 
 
 def test_a_run_without_a_comparison_stands_on_the_record() -> None:

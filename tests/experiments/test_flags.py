@@ -125,7 +125,7 @@ def flagged(sweeps: int, runs: int, slowed: float, *, shared: bool) -> tuple[flo
 @pytest.mark.parametrize("runs", [4, 12, 36])
 def test_a_quiet_sweep_is_clean(runs: int, shared: bool) -> None:
     """As seen on two processors: the transfer of the record doubles the work after the run, or does not."""
-    _, wrong = flagged(60, runs, 0.0, shared=shared)
+    _, wrong = flagged(100, runs, 0.0, shared=shared)
     assert wrong == 0
 
 
@@ -133,7 +133,7 @@ def test_a_quiet_sweep_is_clean(runs: int, shared: bool) -> None:
 @pytest.mark.parametrize(("runs", "slowed"), [(12, 0.3), (36, 0.3), (36, 0.5)])
 def test_clocks_that_are_held_back_now_and_then_are_found(runs: int, slowed: float, shared: bool) -> None:
     """As where heavy and light networks come in random order."""
-    right, wrong = flagged(60, runs, slowed, shared=shared)
+    right, wrong = flagged(100, runs, slowed, shared=shared)
     assert right > 0.95
     assert wrong == 0
 

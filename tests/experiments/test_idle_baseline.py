@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from experiments.components import CellValues, Change, budget
 from experiments.energy import RowResult, results
 from experiments.measure import Measured
 from instruments.simulated.world import WORK
+from instruments.waveform import Capture
 from tests.worlds import Bench, zero
 
 BATCHES, BATCH_S = 90, 0.016
@@ -148,3 +150,48 @@ def test_a_change_that_noise_explains_is_no_limit_and_one_that_does_not_repeat_i
     assert limit_w((0.03, 0.0), (-0.03, 0.0)) == 0
     assert limit_w((0.03, 0.0), (0.03, 0.0)) == pytest.approx(0.015)
     assert limit_w((0.05, 0.03)) == pytest.approx(0.02)
+
+
+FLAT = {"probe_noise_a": 0.0, "probe_slow_noise_a": 0.0, "voltage_noise_v": 0.0, "ripple_relative": 0.0}
+WORD = 256
+"""What an 8-bit converter's codes are apart in a word."""
+
+
+def coarse(capture: Capture) -> Capture:
+    """The same record from a converter of 8 bits."""
+    rough = {
+        role: replace(r, codes=((r.codes.astype(np.int64) + WORD // 2) // WORD * WORD).astype(np.uint16))
+        for role, r in capture.records.items()
+        if role != "markers"
+    }
+    return Capture({**capture.records, **rough})
+
+
+def exact(calibration: Calibration) -> Calibration:
+    """The same of a bench whose reference and zero are known, as those of these tests are."""
+    channels = (
+        replace(c, gain=replace(c.gain, u_reference=0.0, others=()), offset=replace(c.offset, drift_u=0.0))
+        for c in (calibration.current, calibration.voltage)
+    )
+    return replace(calibration, current=next(channels), voltage=next(channels), linearity=0.0, residual_a=1e-9)
+
+
+@pytest.mark.parametrize("quiet_s", [0.0, 0.3])
+def test_an_idle_record_of_one_code_does_not_pass_for_exact(quiet_s: float) -> None:
+    """6 mA of the current's span are one code of 8 bits: idle and net power may be off by half of that, and say so."""
+    name, off_w = "idle baseline, quantisation", []
+    for idle_a in np.linspace(0.100, 0.106, 5):
+        bench, calibration = bench_of(11, idle_a=float(idle_a), tail_a=0.0, **FLAT)
+        fine = bench.capture
+        bench.capture = lambda at_s, fine=fine: coarse(fine(at_s))  # type: ignore[method-assign]
+        cell = bench.run("cell", 20.0, BATCHES, BATCH_S, quiet_s=quiet_s)
+        idle = cell.data.capture["current"].codes[:2000]
+        assert len(set(idle.tolist())) == 1
+        (row,) = results([cell], exact(calibration))
+        off_w.append(row.idle_power_w.value - cell.data.true_idle_power_w)
+        assert abs(off_w[-1]) <= row.idle_power_w.expanded()
+        assert abs(net_j(cell) * (cell.data.images or 1) / RUN_S - row.net_power_w.value) <= row.net_power_w.expanded()
+        half_w = 12.0 * 1.6 / WORD / 2
+        assert part(row, "net_power_w", name) * math.sqrt(3) == pytest.approx(half_w, rel=0.05)
+        assert part(row, "power_w", name) == 0
+    assert max(off_w) - min(off_w) > 0.04

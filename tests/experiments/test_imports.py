@@ -266,7 +266,7 @@ COLUMNS = ["--columns", "time=t,current=I,voltage=U,gate=run"]
         ("b.csv", lambda p, s: TABLE(p, s, drop=2), COLUMNS, "b.csv:4002: the time steps by"),
         ("b.csv", damaged(TABLE, replaced(9, ",12.0", ",nan")), COLUMNS, "b.csv:9: "),
         ("b.csv", damaged(TABLE, replaced(1, "[ms]", "[h]")), COLUMNS, "b.csv:1: the time's unit is 'h'"),
-        ("b.csv", TABLE, [*COLUMNS[:1], COLUMNS[1].removeprefix("time=t,"), "--dt", "1e297"], "a sampling period of 1e+297 s"),
+        ("b.csv", TABLE, ["--columns", "current=I,voltage=U,gate=run", "--dt", "1e297"], "period of 1e+297 s"),
         ("b.csv", TABLE, [], "b.csv:1: column 'time' (time) is not in the header (t, I, U, run, done)"),
         ("b.csv", TABLE, ["--columns", "amps=I"], "a role of time, current, voltage"),
         ("a.csv", CSV, [], "how many images ran in each measured loop is not told"),

@@ -17,7 +17,9 @@ WORLD = "simulation:\n"
     ("changes", "most"),
     [
         pytest.param(
-            [("turns: 1", "turns: 3"), ("low_a: -0.2, high_a: 1.4", "low_a: -0.4, high_a: 1.2")], 0.012, id="three turns"
+            [("turns: 1", "turns: 3"), ("low_a: -0.2, high_a: 1.4", "low_a: -0.4, high_a: 1.2")],
+            0.012,
+            id="three turns",
         ),
         pytest.param([("range_v_per_a: 0.1", "range_v_per_a: 0.01")], 0.02, id="10 mV/A"),
         pytest.param([("reversed: false", "reversed: true")], 0.012, id="reversed"),

@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 
 from experiments.traces import TraceReader
 from experiments.traces.checking import check
+from experiments.traces.recovery import recover
+from experiments.traces.schema import CAPTURE, CHECKSUM, HOST_LOG, PREAMBLE, READINGS
 from tests.sweeps import ROOT, run
 
 LAB = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
@@ -123,6 +126,42 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
         # What was committed before is still there, and nothing was measured twice.
         kept = [row["cell"] for row in reader.captures() if row["kind"] == "cell" and row["state"] == "committed"]
         assert sorted(kept) == sorted(set(kept))
+
+
+def test_what_was_written_of_a_capture_whose_row_was_not_is_dropped(undisturbed: Path, tmp_path: Path) -> None:
+    """Which of its tables reached the disk, when a program dies within one flush, is for HDF5 to choose."""
+    out = tmp_path / "run"
+    run("tests.kills", "stored, not committed", "2", "--lab", str(LAB), *PLAN, "--out", str(out))
+    with h5py.File(out / "trace.h5", "r+") as file:
+        group, log, readings = file["captures"], file["host_log"], file["readings"]
+        index = group["capture"].shape[0] - 1
+        batches = int((log["capture"][:] == index).sum())
+        assert batches > 0
+        for name in (*CAPTURE, *PREAMBLE, *CHECKSUM, "capture"):
+            group[name].resize(index, axis=0)
+        for name in READINGS:
+            readings[name].resize(readings[name].shape[0] + 1, axis=0)
+        readings["capture"][-1], readings["quantity"][-1, 0] = index, b"A"
+        for name in HOST_LOG:  # a chunk that was not reached: its rows read as zeros
+            log[name].resize(log[name].shape[0] + 3, axis=0)
+    found = check(out / "trace.h5")
+    assert found.sound, found.problems
+    with TraceReader(out / "trace.h5") as reader:
+        assert {0, index}.isdisjoint(reader.host_log())
+        assert reader.readings(index) == []
+    saved = recover(out / "trace.h5", tmp_path / "saved.h5")
+    assert (saved.lost, saved.rejected) == (0, 0)
+    with TraceReader(tmp_path / "saved.h5") as reader:
+        assert {0, index}.isdisjoint(reader.host_log())
+    done = run("experiments.power_sweep", "--resume", str(out), "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert check(out / "trace.h5").sound
+    assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
+    with TraceReader(out / "trace.h5") as reader:
+        row = reader.captures()[index]
+        assert row["state"] == "committed"
+        assert len(reader.host_log()[index]) == row["batches"]
+        assert reader.readings(index) == []
 
 
 def test_killed_again_and_again(undisturbed: Path, tmp_path: Path) -> None:

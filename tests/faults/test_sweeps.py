@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from experiments.traces import ENDED, TraceReader
+from experiments import power_sweep, session
+from experiments.traces import ENDED, TraceReader, TraceWriter
 from tests.sweeps import ROOT, rows, run
 
 VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
@@ -40,7 +41,7 @@ CASES = {
     ),
     "an over-voltage trip": Case(
         3,
-        "error: the supply's output has tripped, and the board has no power: find the cause",
+        r"error: the supply's output has tripped, and the board has no power: find .*; busy:4 .* is still open",
         'supply: [{kind: panel, matching: EVEN, skip: 2, commands: "VOLT:PROT 9"}]',
         "supply-limited",
     ),
@@ -106,17 +107,23 @@ class Outcome:
     transcript: Path
 
 
-def sweep(case: Case, folder: Path) -> Outcome:
-    """One sweep of one cell at a bench with this fault."""
+def lab_with(case: Case, path: Path) -> Path:
+    """Write the lab file of a bench with this fault."""
     yaml = YAML(typ="safe")
     tree = yaml.load(VIRTUAL)
     for section, change in case.changes.items():
         for key, value in change.items():
             tree[section][key] = {**tree[section][key], **value} if isinstance(value, dict) else value
     tree["simulation"]["faults"] = yaml.load(case.faults) or {}
-    yaml.dump(tree, folder / "lab.yaml")
+    yaml.dump(tree, path)
+    return path
+
+
+def sweep(case: Case, folder: Path, *more: str) -> Outcome:
+    """One sweep of one cell at a bench with this fault, or with more options."""
     out, transcript = folder / "run", folder / "transcript.jsonl"
-    options = ("--lab", folder / "lab.yaml", *ONE_CELL, "--out", out, "--transcript", transcript)
+    lab = lab_with(case, folder / "lab.yaml")
+    options = ("--lab", lab, *ONE_CELL, *more, "--out", out, "--transcript", transcript)
     return Outcome(run("experiments.power_sweep", *options), out, transcript)
 
 
@@ -162,6 +169,37 @@ def test_a_sweep_at_a_bench_with_a_fault(outcomes: dict[str, Future[Outcome]], n
     assert re.search(case.said, cell["reason"]) or case.code == 0
     assert row["repeats"] == ("1" if case.code == 0 else "0")
     assert all(d.capture.points > 0 for d in data)
+
+
+def test_a_supply_that_trips_after_the_last_cell_leaves_it_its_zero(tmp_path: Path) -> None:
+    trip = 'supply: [{kind: panel, matching: EVEN, skip: 4, commands: "VOLT:PROT 9"}]'
+    outcome = sweep(Case(3, "", trip), tmp_path)
+    assert outcome.done.returncode == 3, outcome.done.stderr
+    assert "error: the supply's output has tripped, and the board has no power" in outcome.done.stderr
+    assert not re.search("still open|--resume|Traceback", outcome.done.stderr)
+    assert output_ended_off(outcome.transcript)
+    with TraceReader(outcome.out / "trace.h5") as reader:
+        assert reader.complete
+        assert [row["state"] for row in reader.cells()] == ["committed"]
+        kinds = [(row["kind"], row["state"]) for row in reader.captures()]
+    assert kinds[-3:] == [("cell", "committed"), ("gain", "rejected"), ("zero", "committed")]
+    assert rows(outcome.out / "results.csv")[0]["repeats"] == "1"
+
+
+def test_going_on_at_a_bench_that_is_no_longer_wired_right_says_that_cells_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trip = 'supply: [{kind: panel, matching: EVEN, skip: 4, commands: "VOLT:PROT 9"}]'
+    out = sweep(Case(3, "", trip), tmp_path, "--repeats", "2").out
+    unwired = lab_with(Case(2, "", "markers: [{kind: lose, line: gate, times: 0}]"), tmp_path / "unwired.yaml")
+    with TraceWriter.resume(out / "trace.h5") as writer:
+        writer.text("lab_yaml", unwired.read_text())
+    monkeypatch.setattr(session, "VirtualClock", type(None))  # a bench in real time takes its comparisons anew
+    assert power_sweep.main(["--resume", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "markers-missing" in told
+    assert "no further cell was measured" in told
+    assert rows(out / "results.csv")[0]["repeats"] == "1"
 
 
 def output_ended_off(transcript: Path) -> bool:

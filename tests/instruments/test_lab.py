@@ -89,6 +89,39 @@ def test_a_mistake_is_named_with_its_line(old: str, new: str, key: str, expected
         assert int(found[1]) == line_of(text, new.split(":")[0].strip() + ":" if "{" in new else new)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("voltage_v: 12.0", "voltage_v: 5,000 V", "supply.voltage_v"),
+        ("voltage_v: 12.0", "voltage_v: 12,000", "supply.voltage_v"),
+        ("turns: 1", "turns: 1,5", "probe.turns"),
+        ("turns: 1", "turns: 10%", "probe.turns"),
+        ("turns: 1", "turns: 1M", "probe.turns"),
+        ("memory_points: 1000000", 'memory_points: "100,000"', "scope.memory_points"),
+        ("memory_points: 1000000", "memory_points: 1M", "scope.memory_points"),
+    ],
+)
+def test_a_number_that_may_be_another_is_not_suggested(old: str, new: str, key: str) -> None:
+    text = TEXT.replace(old, new, 1)
+    assert text != TEXT
+    message = complaint(text)
+    assert f"{key}: " in message
+    assert "write" not in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("range_v_per_a: 0.1", "range_v_per_a: 100 mV/A", "write 0.1, the unit"),
+        ("range_v_per_a: 0.1", "range_v_per_a: 5 A", "a number in V/A is expected"),
+        ("memory_points: 1000000", "memory_points: 100000 points", "write 100000 alone"),
+        ("voltage_v: 12.0", "voltage_v: 12,0 V", "write 12, the unit"),
+    ],
+)
+def test_a_number_with_its_unit_is_told_how_to_be_written(old: str, new: str, expected: str) -> None:
+    assert expected in complaint(TEXT.replace(old, new, 1))
+
+
 def test_every_mistake_is_listed_not_only_the_first() -> None:
     text = TEXT.replace("ovp_v: 13.5", "ovp: 13.5").replace("turns: 1", "turns: 0").replace("seed: 1", "seed: x")
     lines = complaint(text).splitlines()
@@ -122,3 +155,11 @@ def test_a_file_that_is_not_there(tmp_path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"bench: caf\xe9\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         lab.load(tmp_path / "latin.yaml")
+
+
+def test_a_bench_of_which_nothing_is_simulated_is_not_called_so(tmp_path: Path) -> None:
+    real = (Path(__file__).resolve().parents[2] / "docs/benches/real.yaml").read_text()
+    path = tmp_path / "lab.yaml"
+    path.write_text(f"{real}simulation: {{seed: 1}}\n")
+    with pytest.raises(ConfigError, match=r"lab\.yaml:\d+: simulation: nothing of this bench is simulated"):
+        load(path)
