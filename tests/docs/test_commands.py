@@ -288,6 +288,8 @@ def test_yaml_in_the_pages_is_right() -> None:
                 for key, value in part.items():
                     merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
                 lab_yaml.parse(json.dumps(merged), block.place)
+            elif set(part) <= set(lab_yaml.SupplyFacts.model_fields):  # what a page puts into its section
+                lab_yaml.parse(json.dumps({**whole, "supply": {**whole["supply"], **part}}), block.place)
             elif "kind" in part:
                 records.parse(block.text, block.place)
             else:
