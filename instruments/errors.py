@@ -21,6 +21,22 @@ class ConfigError(BenchError):
     exit_code = 2
 
 
+class LabError(ConfigError):
+    """A mistake at one key of lab.yaml that shows only against what the instruments have.
+
+    Args:
+        message: what is wrong there, and what to write instead.
+        path: the key's sections and name; whoever has the file's text adds its line (`instruments.lab.lines_of`).
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.message, self.path = message, path
+
+    def __str__(self) -> str:
+        return f"{'.'.join(str(part) for part in self.path if isinstance(part, str))}: {self.message}"
+
+
 class LimitError(ConfigError):
     """A set-point beyond an instrument's range or the limits of the lab; it never left the host."""
 

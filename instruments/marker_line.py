@@ -16,7 +16,7 @@ between runs. Both lines are low when a line is opened and when it is closed. Ki
 A board's own kind is put into `OWN_KINDS` by the program that starts the agent there (docs/adding.md).
 """
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 from instruments.marker_base import MarkerLine, description
 from instruments.marker_gpio import GpioLine
@@ -51,6 +51,7 @@ __all__ = [
     "create_ring",
     "monotonic_ns",
     "open_line",
+    "read_spec",
 ]
 
 OWN_KINDS: Dict[str, Callable[[str], MarkerLine]] = {}
@@ -99,30 +100,39 @@ class SimulatedLine(MarkerLine):
         return description("simulated", self._path, 0.3e-6, 1e-6, basis, "low, written")
 
 
+def read_spec(spec: str) -> Tuple[str, Tuple[Any, ...]]:
+    """Return the kind of lines that `spec` names and what its class is opened with; opens nothing.
+
+    Raises `MarkerError` for an unknown kind or an address that the kind does not have.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "none" and not rest:
+        return kind, ()
+    if kind == "simulated" and rest:
+        return kind, (rest,)
+    if kind == "serial" and rest:
+        port, comma, option = rest.rpartition(",")
+        return kind, (port, True) if comma and option == "invert" else (rest, False)
+    if kind == "gpio":
+        chip, _, lines = rest.rpartition(":")
+        numbers = lines.split(",")
+        if chip and len(numbers) == 2 and all(number.strip().isdigit() for number in numbers):
+            return kind, (chip, int(numbers[0]), int(numbers[1]))
+    if kind in OWN_KINDS:
+        return kind, (rest,)
+    raise MarkerError(
+        "marker line %r is not understood; write none, simulated:PATH, serial:PORT[,invert] or gpio:CHIP:GATE,BATCH"
+        % (spec,)
+    )
+
+
 def open_line(spec: str) -> MarkerLine:
     """Open the lines that `spec` names (see the module's docstring), both low.
 
     Raises `MarkerError` for an unknown kind, a bad address or a device that cannot be had, `MarkerBusyError` for
     one that another program has.
     """
-    kind, _, rest = spec.partition(":")
-    if kind == "none" and not rest:
-        return MarkerLine()
-    if kind == "simulated" and rest:
-        return SimulatedLine(rest)
-    if kind == "serial" and rest:
-        port, comma, option = rest.rpartition(",")
-        if comma and option == "invert":
-            return SerialLine(port, invert=True)
-        return SerialLine(rest)
-    if kind == "gpio":
-        chip, _, lines = rest.rpartition(":")
-        numbers = lines.split(",")
-        if chip and len(numbers) == 2 and all(number.strip().isdigit() for number in numbers):
-            return GpioLine(chip, int(numbers[0]), int(numbers[1]))
-    if kind in OWN_KINDS:
-        return OWN_KINDS[kind](rest)
-    raise MarkerError(
-        "marker line %r is not understood; write none, simulated:PATH, serial:PORT[,invert] or gpio:CHIP:GATE,BATCH"
-        % (spec,)
-    )
+    kind, address = read_spec(spec)
+    known = {"none": MarkerLine, "simulated": SimulatedLine, "serial": SerialLine, "gpio": GpioLine}
+    opened = known.get(kind) or OWN_KINDS[kind]  # type: Callable[..., MarkerLine]
+    return opened(*address)

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from instruments import addresses
 from instruments.errors import ConfigError
 
 from .ports import RECOVERY_S, Port, PortClosed, PortTimeout, remaining_s
@@ -25,8 +26,6 @@ from .ports import RECOVERY_S, Port, PortClosed, PortTimeout, remaining_s
 READ_TMO_S = 3.0
 #: Controller; no read after each write; LF and CR are not added; EOI with the last byte; nothing added to answers.
 SETTINGS = ("++savecfg 0", "++mode 1", "++auto 0", "++eos 3", "++eoi 1", "++eot_enable 0")
-_BOARD = re.compile(r"(?:PRLGX-(?:TCPIP|ASRL)|GPIB)(\d*)::", re.IGNORECASE)
-_ADDRESS = re.compile(r"GPIB\d*::(\d+)(?:::(\d+))?(?:::INSTR)?\Z", re.IGNORECASE)
 _ESCAPED = re.compile(rb"[\x1b\r\n+]")
 
 Tell = Callable[[bytes], None]
@@ -37,24 +36,19 @@ _buses_lock = threading.Lock()
 
 def board_of(text: str) -> int:
     """Give the board number of an INTFC or GPIB resource string; raises ConfigError for any other."""
-    match = _BOARD.match(text)
-    if match is None:
+    board = addresses.board_of(text)
+    if board is None:
         raise ConfigError(f"{text!r} is neither a PRLGX-TCPIP/PRLGX-ASRL adapter nor a GPIB instrument")
-    return int(match[1] or 0)
+    return board
 
 
 def address_of(text: str) -> str:
-    """Give the argument of ``++addr`` for a GPIB resource string; raises ConfigError for what is no address.
-
-    A secondary address counts from 0 in VISA and from 96 for the adapter.
-    """
-    match = _ADDRESS.match(text)
-    primary, secondary = (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
-    if not 0 <= primary <= 30 or not (0 <= secondary <= 30 or 96 <= secondary <= 126):
+    """Give the argument of ``++addr`` for a GPIB resource string; raises ConfigError for what is no address."""
+    found = addresses.gpib_address(text)
+    if found is None:
         raise ConfigError(f"{text!r}: GPIB0::5::INSTR is expected, with an address from 0 to 30")
-    if match is None or match[2] is None:
-        return str(primary)
-    return f"{primary} {secondary if secondary >= 96 else secondary + 96}"
+    primary, secondary = found
+    return str(primary) if secondary is None else f"{primary} {secondary}"
 
 
 def acquire_bus(text: str, opener: Callable[[], Port], tell: Tell) -> Bus:
