@@ -37,7 +37,7 @@ def _of_cell(_writer: Any, row: Any, *_args: Any) -> bool:
 
 
 PLACES = {
-    "plan being laid out": Place(f"{WRITER}._lay_out", after=True),
+    "plan being laid out": Place("experiments.traces.layout:lay_out", after=True),
     "plan written": Place(f"{WRITER}.create", after=True),
     "opening the instruments": Place("instruments.bench:open_bench"),
     "zero stored, not committed": Place(f"{WRITER}.settle"),
@@ -57,7 +57,7 @@ PLACES = {
     "every cell visited, not marked": Place(f"{WRITER}.complete"),
     "marked complete": Place(f"{WRITER}.complete", after=True),
     "reducing": Place("experiments.report.outputs:reduce_run"),
-    "results being written": Place("experiments.report.outputs:os.replace"),
+    "results being written": Place("experiments.whole_file:os.replace"),
     "report": Place("experiments.report.page:of_run"),
     "outputs written": Place("experiments.report.outputs:write_outputs", after=True),
 }

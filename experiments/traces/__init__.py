@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from experiments.traces.reader import TraceReader
+    from experiments.traces.room import check_writable
     from experiments.traces.schema import CAPTURE, ROLES, SCHEMA
-    from experiments.traces.writer import TraceWriter, check_writable
+    from experiments.traces.writer import TraceWriter
 
 __all__ = [
     "CAPTURE",
@@ -39,7 +40,8 @@ __all__ = [
 _FROM = {
     "TraceReader": "reader",
     **dict.fromkeys(("CAPTURE", "ROLES", "SCHEMA"), "schema"),
-    **dict.fromkeys(("TraceWriter", "check_writable"), "writer"),
+    "TraceWriter": "writer",
+    "check_writable": "room",
 }
 
 

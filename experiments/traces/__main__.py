@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.command import complain, leave, run, tell
 from experiments.traces.imports.command import TEXT, add_options, run_import
 from instruments.plain_text import one_line
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.traces import TraceReader
@@ -127,12 +128,17 @@ def _recover(args: argparse.Namespace) -> int:
     out: Path = args.out if args.out is not None else args.trace.with_suffix(f".recovered{args.trace.suffix}")
     with at_work() as show:
         show(f"saving what is good of {args.trace}")
-        found = recover(args.trace, out)
+        filled: list[str] = []
+        found = recover(args.trace, out, filled.append)
     rejected = f" ({found.rejected} rejected, since the file contradicts itself)" if found.rejected else ""
     tell(
-        f"{out}: {found.saved} captures saved{rejected}, {found.lost} lost; "
+        f"{out}: {counted(found.saved, 'capture')} saved{rejected}, {found.lost} lost; "
         f"python -m experiments.replay {out} computes its results"
     )
+    for line in filled:
+        tell(f"  {line}")
+    if found.in_flight:
+        tell(f"  {found.in_flight} in flight when the program ended: never committed, so left out")
     return 0 if not (found.lost or found.rejected) else 1
 
 

@@ -163,7 +163,7 @@ def may_have_log(row: Row) -> bool:
 
 def require_agreement(reader: TraceReader) -> None:
     """Raise TraceError where the tables of an open file contradict each other so that its results would be wrong."""
-    log = {capture: len(ends) for capture, ends in reader.host_log().items()}
+    log = reader.host_log().lengths()
     tables = Tables(reader.captures(), reader.cells(), reader.plan, log, (), len(reader.sessions()))
     for found in tables.disagreements():
         if found.decisive:

@@ -6,13 +6,13 @@ Nothing here changes the file it looks at. What is good of a damaged one, `recov
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from experiments.calibrations import stored_records
 from experiments.plan import Plan
 from experiments.traces import schema
 from experiments.traces.agreement import Tables
@@ -25,6 +25,7 @@ from experiments.traces.remains import (
     Found,
     Problem,
     Table,
+    log_lengths,
     missing_bytes,
     opened,
     read_capture,
@@ -139,9 +140,10 @@ def _attributes(reader: TraceReader, found: Found) -> bool:
 
 def _provenance(reader: TraceReader, found: Found) -> Plan | None:
     """Read every text; gives the plan, None where it is lost."""
-    for name in (*schema.TEXTS, schema.TRANSCRIPT):
+    texts: dict[str, str] = {}
+    for name in (*schema.TEXTS, *(f"{name}_copy" for name in schema.COPIED), schema.TRANSCRIPT):
         try:
-            text = reader.text(name)
+            text = texts[name] = reader.text(name)
             if "\x00" in text:
                 found.tell(f"/provenance/{name}", "holds zero bytes where text belongs")
         except DamageError as error:
@@ -149,6 +151,20 @@ def _provenance(reader: TraceReader, found: Found) -> Plan | None:
         except TraceError as error:
             if name in ("plan", "lab_yaml"):
                 found.tell(f"/provenance/{name}", str(error).rpartition(": ")[2])
+    for name in schema.COPIED:
+        if texts.get(name) != texts.get(f"{name}_copy", texts.get(name)) and name in texts:
+            found.tell(f"/provenance/{name}", f"is not what its second copy, {name}_copy, says")
+    for name in schema.BLOBS:
+        try:
+            reader.blob(name)
+        except DamageError as error:
+            found.tell(f"/provenance/{name}", f"cannot be read ({str(error.__cause__)[:120]})")
+    try:
+        stored_records(reader)
+    except DamageError:
+        pass  # told above
+    except (TraceError, ConfigError) as error:
+        found.tell("/provenance/calibrations", str(error).rpartition("/provenance/calibrations/")[2][:160])
     try:
         reader.lab()
     except ConfigError as error:
@@ -174,12 +190,11 @@ def agreement(tables: dict[str, Table], plan: Plan | None, found: Found) -> dict
 
 
 def _tables(tables: dict[str, Table], plan: Plan | None) -> Tables:
-    logged = _whole(tables["host_log"], "capture")
     return Tables(
         [tables["captures"].row(index) for index in range(tables["captures"].length)],
         [tables["cells"].row(position) for position in range(tables["cells"].length)],
         plan,
-        Counter(logged),
+        log_lengths(tables["host_log"]) or {},
         set(_whole(tables["readings"], "capture")),
         tables["sessions"].length,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -20,8 +21,9 @@ DAMAGE = (
     AttributeError,
     OverflowError,
     MemoryError,
+    zlib.error,
 )
-"""What h5py raises where a file's own tables are damaged."""
+"""What h5py, and zlib where a chunk is inflated here, raise where a file is damaged."""
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")
@@ -47,9 +49,19 @@ def damage_told(path: Path, then: str | None = None) -> Iterator[None]:
         then = then or (
             f"python -m experiments.traces check {path} tells what is left, and recover instead of check saves it"
         )
-        raise DamageError(
-            f"{path}: its tables are damaged ({type(error).__name__}: {str(error)[:160]}): {then}"
-        ) from error
+        what = next(iter(getattr(error, "__notes__", ())), "")
+        what = f"{what} is damaged" if what else "its tables are damaged"
+        raise DamageError(f"{path}: {what} ({type(error).__name__}: {str(error)[:160]}): {then}") from error
+
+
+@contextlib.contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Have `damage_told` name a group or variable where what is read of it is damaged."""
+    try:
+        yield
+    except DAMAGE as error:
+        error.add_note(place)
+        raise
 
 
 def tells_damage(
@@ -58,8 +70,8 @@ def tells_damage(
     """Make a method that reads a file raise DamageError with the file's `path`."""
 
     @functools.wraps(method)
-    def reading(self: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+    def told(self: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         with damage_told(self.path):
             return method(self, *args, **kwargs)
 
-    return reading
+    return told

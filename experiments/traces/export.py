@@ -1,5 +1,9 @@
 """A trace file, or part of it, for other programs: CSV, Parquet, netCDF or NumPy, with units in the names.
 
+Every file says whether its readings are corrected: CSV in the titles of its columns, NumPy in an array `readings`, the
+others in attributes. All that a trace says of itself stands in the attributes too, and in NumPy's array `attributes` as
+JSON.
+
 One capture is in memory at a time, but for netCDF and NumPy, which are written whole.
 """
 
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +25,7 @@ import xarray as xr
 from experiments import traces
 from instruments.errors import ConfigError, TraceError
 from instruments.plain_text import table_cell
+from instruments.wording import counted
 
 COLUMNS = {
     "time_s": "time [s]",
@@ -29,6 +35,9 @@ COLUMNS = {
     "gate": "gate",
     "batch_line": "batch line",
 }
+READINGS = ("current_a", "voltage_v", "power_w")
+"""Columns that a calibration changes."""
+
 FACTS = ("capture", "kind", "network", "batch", "repeat")
 ENDINGS = (".csv", ".parquet", ".nc", ".npz")
 
@@ -60,6 +69,7 @@ def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = l
         raise ConfigError(f"{out} exists: name another file")
     with traces.open(path, calibrated=choice.calibrated) as dataset:
         rows = _rows(dataset, choice, path)
+        _require_samples(dataset, rows, choice, path)
         pieces = (_piece(dataset.isel(capture=row), choice) for row in rows)
         partial = out.with_name(out.name + ".unfinished")
         try:
@@ -71,7 +81,7 @@ def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = l
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-    say(f"{out}: {len(rows)} captures, {count} samples of each channel")
+    say(f"{out}: {counted(len(rows), 'capture')}, {count} samples of each channel")
     return count
 
 
@@ -85,16 +95,46 @@ def _rows(dataset: xr.Dataset, choice: Choice, path: Path) -> list[int]:
     return list(choice.captures)
 
 
+def _require_samples(dataset: xr.Dataset, rows: Sequence[int], choice: Choice, path: Path) -> None:
+    """Refuse a choice that holds no sample of any capture. Raises ConfigError with what there is."""
+    longest, spans = 0, []
+    for row in rows:
+        time_s = _times(dataset.isel(capture=row))
+        start, stop = _stretch(time_s, choice)
+        longest = max(longest, stop - start)
+        if longest >= choice.mean_of:
+            return
+        spans += [time_s[0], time_s[-1]] if len(time_s) else []
+    if not spans:
+        raise ConfigError(f"{path}: no capture was chosen, or none holds a sample: there is nothing to write")
+    there = f"the captures chosen go from {min(spans):.6g} to {max(spans):.6g} s, by their own triggers"
+    if longest:
+        raise ConfigError(
+            f"{path}: a mean of {choice.mean_of} samples: the longest stretch chosen has {longest}; {there}"
+        )
+    raise ConfigError(f"{path}: no sample lies within --start and --stop: {there}")
+
+
+def _times(capture: xr.Dataset) -> Any:
+    """The times of one capture's samples, (n,)."""
+    return capture["time_s"].values[: int(capture["points"])]
+
+
+def _stretch(time_s: Any, choice: Choice) -> tuple[int, int]:
+    """The chosen samples [start, stop) of one capture."""
+    start = 0 if choice.start_s is None else int(np.searchsorted(time_s, choice.start_s))
+    stop = len(time_s) if choice.stop_s is None else int(np.searchsorted(time_s, choice.stop_s))
+    return start, max(start, stop)
+
+
 def _piece(capture: xr.Dataset, choice: Choice) -> xr.Dataset:
     """The chosen stretch of one capture, in memory, its samples averaged where that is asked for."""
     capture = capture.isel(sample=slice(0, int(capture["points"])))
     time_s = capture["time_s"].values
-    start = 0 if choice.start_s is None else int(np.searchsorted(time_s, choice.start_s))
-    stop = len(time_s) if choice.stop_s is None else int(np.searchsorted(time_s, choice.stop_s))
-    capture = capture.isel(sample=slice(start, max(start, stop))).load()
+    capture = capture.isel(sample=slice(*_stretch(time_s, choice))).load()
     if choice.mean_of == 1:
         return capture
-    coarse = capture[["current_a", "voltage_v", "power_w"]].coarsen(sample=choice.mean_of, boundary="trim").mean()
+    coarse = capture[list(READINGS)].coarsen(sample=choice.mean_of, boundary="trim").mean(keep_attrs=True)
     first = capture.isel(sample=slice(0, coarse.sizes["sample"] * choice.mean_of, choice.mean_of))
     for name in ("gate", "batch_line"):
         coarse[name] = first[name]
@@ -111,13 +151,16 @@ def _scalar(piece: xr.Dataset, name: str) -> Any:
     return piece[name].item()
 
 
-def _write_csv(out: Path, pieces: Iterator[xr.Dataset], _: Any) -> int:
+def _write_csv(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> int:
     count = 0
+    titles = {COLUMNS[name]: f"{COLUMNS[name]} ({attributes['readings']})" for name in READINGS}
     with out.open("w", encoding="utf-8", newline="") as file:
         for number, piece in enumerate(pieces):
             frame = _frame(piece)
             frame["network"] = [table_cell(name) for name in frame["network"]]
-            frame.to_csv(file, index=False, header=number == 0, float_format="%.9g", lineterminator="\n")
+            frame.rename(columns=titles).to_csv(
+                file, index=False, header=number == 0, float_format="%.9g", lineterminator="\n"
+            )
             count += len(frame)
     return count
 
@@ -135,21 +178,17 @@ def _write_parquet(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> 
             table = pa.Table.from_pandas(_frame(piece), preserve_index=False)
             if writer is None:
                 schema = table.schema.with_metadata({k: str(v) for k, v in attributes.items()})
+                for name, title in COLUMNS.items():
+                    told = schema.field(title).with_metadata(piece[name].attrs)
+                    schema = schema.set(schema.get_field_index(title), told)
                 writer = stack.enter_context(pq.ParquetWriter(out, schema))
             writer.write_table(table.cast(writer.schema))
             count += table.num_rows
     return count
 
 
-def _together(pieces: Iterator[xr.Dataset]) -> list[xr.Dataset]:
-    found = list(pieces)
-    if not found:
-        raise ConfigError("no capture was chosen: there is nothing to write")
-    return found
-
-
 def _write_netcdf(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> int:
-    found = _together(pieces)
+    found = list(pieces)
     longest = max(piece.sizes["sample"] for piece in found)
 
     def table(name: str) -> Any:
@@ -167,11 +206,13 @@ def _write_netcdf(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> i
     return sum(piece.sizes["sample"] for piece in found)
 
 
-def _write_numpy(out: Path, pieces: Iterator[xr.Dataset], _: Any) -> int:
-    found = _together(pieces)
+def _write_numpy(out: Path, pieces: Iterator[xr.Dataset], attributes: Any) -> int:
+    found = list(pieces)
     arrays = {name: np.concatenate([piece[name].values for piece in found]) for name in COLUMNS}
     for name in FACTS:
         arrays[name] = np.concatenate([np.full(piece.sizes["sample"], _scalar(piece, name)) for piece in found])
+    arrays["readings"] = np.array(attributes["readings"])
+    arrays["attributes"] = np.array(json.dumps({str(name): str(value) for name, value in attributes.items()}))
     with out.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return len(arrays["time_s"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from experiments.journal import CaptureRow, Reading
 from experiments.plan import Plan
 from experiments.traces.reader import TraceReader
-from experiments.traces.writer import TraceWriter, check_writable
+from experiments.traces.room import check_writable
+from experiments.traces.writer import TraceWriter
 from instruments.dut import Done
 from instruments.interrupts import undisturbed
 from instruments.waveform import Capture
@@ -65,22 +67,7 @@ class CalibrationTrace:
         """Store and commit one capture with the supply's readings or the device's log."""
         row = CaptureRow(kind, host_s=host_s, utc_s=utc_s, window_asked_s=window_s)
         if done is not None:
-            row = CaptureRow(
-                kind,
-                host_s=host_s,
-                utc_s=utc_s,
-                window_asked_s=window_s,
-                run_id=done.run_id,
-                batch=done.batch,
-                batches=done.batches,
-                images=done.images,
-                gate_rise_ns=done.gate_ns[1],
-                gate_fall_ns=done.gate_ns[2],
-                start_frame=-1 if done.start_frame is None else done.start_frame,
-                start_frame_edges=done.start_frame_edges,
-                device_busy_s=done.busy_s,
-                batch_end_ns=done.batch_ns,
-            )
+            row = replace(row, run_id=done.run_id, batch=done.batch).with_log(done)
         with undisturbed():
             index = self._writer.add(row, capture, sources)
             self._writer.readings(index, [Reading(*reading) for reading in readings])

@@ -126,30 +126,37 @@ def look(
     column = ROLES.index(role)
     slope = preambles["y_increment"][first:last, column]
     intercept = preambles["y_origin"][first:last, column] - preambles["y_reference"][first:last, column] * slope
+    samples_of = preambles["points"][first:last, column].astype(np.int64)
     if block == 1:
         low = mean = high = _codes(group[f"{role}_codes"], start, stop, pool)
         cuts = _cuts(stop - start, points)
         at = start + cuts
     else:
         stored = file["overview"][name_of(block)][first:last, column]
-        places = (np.arange(first, last)[:, None] * row_samples + np.arange(stored.shape[2]) * block).ravel()
+        inside = np.arange(stored.shape[2]) * block
+        places = (np.arange(first, last)[:, None] * row_samples + inside).ravel()
         begin, end = (int(k) for k in np.searchsorted(places, (start - block + 1, stop)))
         low, mean, high = (stored[:, k].ravel()[begin:end] for k in range(3))
+        # The last block of a record may be shorter.
+        weight = np.clip(samples_of[:, None] - inside, 0, block).ravel()[begin:end].astype(np.float64)
         cuts = _cuts(end - begin, points)
         places = places[begin:end]
         at = places[cuts]
     if role == "markers":
         always, ever = np.bitwise_and.reduceat(low, cuts), np.bitwise_or.reduceat(high, cuts)
         return Overview(at, row_samples, always.astype(float), np.full(len(cuts), np.nan), ever.astype(float))
-    if block == 1 and np.all(slope == slope[:1]) and np.all(intercept == intercept[:1]) and low.all():
+    if np.all(slope == slope[:1]) and np.all(intercept == intercept[:1]) and low.all():
         # One scale and no holes: the codes are reduced as they are, several times faster.
-        mean = np.add.reduceat(low, cuts, dtype=np.uint32) / np.diff(cuts, append=len(low))
-        ends = [f.reduceat(low, cuts) * slope[0] + intercept[0] for f in (np.minimum, np.maximum)]
-        return Overview(at, row_samples, np.minimum(*ends), mean * slope[0] + intercept[0], np.maximum(*ends))
-    places = np.arange(start, stop) if block == 1 else places
+        if block == 1:
+            means = np.add.reduceat(low, cuts, dtype=np.uint32) / np.diff(cuts, append=len(low))
+        else:
+            means = np.add.reduceat(mean * weight, cuts) / np.add.reduceat(weight, cuts)
+        ends = [f.reduceat(x, cuts) * slope[0] + intercept[0] for f, x in ((np.minimum, low), (np.maximum, high))]
+        return Overview(at, row_samples, np.minimum(*ends), means * slope[0] + intercept[0], np.maximum(*ends))
+    if block == 1:
+        places = np.arange(start, stop)
+        weight = (places % row_samples < samples_of[places // row_samples - first]).astype(np.float64)
     row = places // row_samples - first
-    left = preambles["points"][first:last, column][row] - places % row_samples
-    weight = np.clip(left, 0, block).astype(np.float64)  # the last block of a record may be shorter
     empty = high == 0
     low, mean, high = (np.where(empty, np.nan, x * slope[row] + intercept[row]) for x in (low, mean, high))
     weight[np.isnan(mean)] = 0
@@ -183,9 +190,11 @@ def _codes(dataset: h5py.Dataset, start: int, stop: int, pool: Executor) -> NDAr
     cells = codes.view(np.uint8).reshape(-1, size)
 
     def inflate(row: int, data: bytes) -> None:
-        begin, end = max(start, row * width), min(stop, (row + 1) * width)
-        planes = np.frombuffer(zlib.decompress(data), dtype=np.uint8).reshape(size, width)
-        cells[begin - start : end - start] = planes[:, begin - row * width : end - row * width].T
+        begin, end = max(start - row * width, 0), min(stop - row * width, width)
+        raw = zlib.decompress(data)
+        for k in range(size):  # plane by plane: several times faster than to transpose them
+            at = row * width - start
+            cells[at + begin : at + end, k] = np.frombuffer(raw, np.uint8, end - begin, k * width + begin)
 
     list(pool.map(inflate, range(first, last), (data for _, data in raw)))
     return codes

@@ -20,9 +20,11 @@ from experiments.journal import Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
 from experiments.traces.agreement import may_have_log
-from experiments.traces.damage import DamageError, tells_damage
+from experiments.traces.damage import DamageError, reading, tells_damage
+from experiments.traces.host_log import HostLog
 from experiments.traces.overview import Overview
 from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES
+from experiments.traces.tables import Column, Table, Texts, numbers
 from experiments.windows import AnalogueMarkers, Bits, WindowSource
 from instruments import lab as lab_yaml
 from instruments.errors import ConfigError, TraceError
@@ -33,17 +35,23 @@ TEXTS_AT_ONCE = 64
 """Long texts that are read together: one by one they take longer than the codes of a short capture."""
 
 
+ROWS_AT_ONCE = 1024
+"""Rows of a table's texts that are read together."""
+
+
 class TraceReader:
     """Reads one run; `file` is the open HDF5 file. Raises TraceError for what is no trace, or of a newer schema.
 
     `windows` may be set to where the measured loops are, instead of what the file's own markers say; `calibrations` to
-    records that take the place of the file's own of the same kinds.
+    records that take the place of the file's own of the same kinds. `calibration_required` says that what lies
+    beyond the records is to be refused, as it is of a run that was measured so.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.windows: WindowSource | None = None
         self.calibrations: Sequence[Filed] | None = None
+        self.calibration_required = False
         self._texts: dict[str, tuple[int, list[str]]] = {}
         if self.path.exists() and not self.path.is_file():
             raise TraceError(f"{self.path}: is no file")
@@ -107,7 +115,9 @@ class TraceReader:
     @tells_damage
     def plan(self) -> Plan:
         """The sweep's plan."""
-        return Plan.from_json(self.text("plan"))
+        text = self.text("plan")
+        with reading("/provenance/plan"):
+            return Plan.from_json(text)
 
     @tells_damage
     def text(self, name: str) -> str:
@@ -115,7 +125,8 @@ class TraceReader:
         g = self.file["provenance"]
         if name not in g or g[name].shape == (0,):
             raise TraceError(f"{self.path}: /provenance/{name} is missing")
-        return schema.text_of(g[name][:])
+        with reading(f"/provenance/{name}"):
+            return schema.text_of(g[name][:])
 
     def transcript(self) -> str:
         """What the instruments were told and answered, as JSON lines without the data of blocks; empty without one."""
@@ -130,29 +141,36 @@ class TraceReader:
     def blob(self, name: str) -> bytes:
         """Binary data of /provenance; empty when it was never written."""
         g = self.file["provenance"]
-        return bytes(g[name][:].tobytes()) if name in g else b""
+        with reading(f"/provenance/{name}"):
+            return bytes(g[name][:].tobytes()) if name in g else b""
 
     @tells_damage
     def json(self, name: str) -> Any:
         """Text of /provenance parsed as JSON; {} when it was never written."""
         try:
-            return json.loads(self.text(name))
+            text = self.text(name)
         except DamageError:
             raise
         except TraceError:
             return {}
+        with reading(f"/provenance/{name}"):
+            return json.loads(text)
 
-    def cells(self) -> list[dict[str, Any]]:
+    def cells(self) -> Table:
         """The cell table: one mapping per cell, in the order of the plan."""
+        return self._cells
+
+    @functools.cached_property
+    def _cells(self) -> Table:
         return self._table("cells")
 
-    def captures(self) -> list[dict[str, Any]]:
+    def captures(self) -> Table:
         """The capture table without codes and long texts (`schema.ON_DEMAND`): one mapping per capture."""
         return self._captures
 
     @functools.cached_property
-    def _captures(self) -> list[dict[str, Any]]:
-        return self._table("captures", schema.ON_DEMAND)
+    def _captures(self) -> Table:
+        return self._table("captures", (*schema.ON_DEMAND, *schema.COPY))
 
     @tells_damage
     def long_text(self, name: str, index: int) -> str:
@@ -161,7 +179,9 @@ class TraceReader:
             return ""
         first = index - index % TEXTS_AT_ONCE
         if name not in self._texts or self._texts[name][0] != first:
-            self._texts[name] = first, schema.texts_of(self.file["captures"][name][first : first + TEXTS_AT_ONCE])
+            with reading(f"/captures/{name}"):
+                texts = schema.texts_of(self.file["captures"][name][first : first + TEXTS_AT_ONCE])
+            self._texts[name] = first, texts
         return self._texts[name][1][index - first]
 
     def readings(self, index: int) -> list[Reading]:
@@ -176,30 +196,29 @@ class TraceReader:
         return found
 
     @tells_damage
-    def host_log(self) -> dict[int, NDArray[np.int64]]:
+    def host_log(self) -> HostLog:
         """The device's log: for each capture with one, the ends of its batches by the device's clock, ns, in order.
 
         The log of a capture whose own row was never written, since the program died, is left out, and what reads as
         that of one in which nothing ran.
         """
-        g = self.file["host_log"]
-        captures, ends_ns = g["capture"][:], g["end_ns"][:]
-        length = min(len(captures), len(ends_ns))
-        # Each run's rows were written at once.
-        starts = np.flatnonzero(np.diff(captures[:length], prepend=-1))
-        parts = zip(captures[starts].tolist(), np.split(ends_ns[:length], starts)[1:], strict=True)
         ran = {index for index, row in enumerate(self.captures()) if may_have_log(row)}
-        return {int(capture): part.astype(np.int64) for capture, part in parts if capture in ran}
+        with reading("/host_log"):
+            g = self.file["host_log"]
+            return HostLog(self.path, g["capture"], g["end_ns"], ran)
 
-    def sessions(self) -> list[dict[str, Any]]:
+    def sessions(self) -> Table:
         """Every start of the bench for this run: when, which instruments, which versions."""
         return self._table("sessions")
 
     @tells_damage
     def preambles(self) -> dict[str, NDArray[Any]]:
         """The preambles as columns of shape (capture, source), sources in the order of `ROLES`."""
-        g = self.file["captures"]
-        return {name: g[name][:] for name in PREAMBLE}
+        g, found = self.file["captures"], {}
+        for name in PREAMBLE:
+            with reading(f"/captures/{name}"):
+                found[name] = g[name][:]
+        return found
 
     @tells_damage
     def overview(self, role: str, span: tuple[int, int] | None = None, points: int = 1000) -> Overview:
@@ -207,9 +226,11 @@ class TraceReader:
 
         Samples count through all captures, each as long as the longest; without `span`, all of them.
         """
-        captures = self.file["captures"]
-        span = span or (0, captures["capture"].shape[0] * captures["sample"].shape[0])
-        return overview.look(self.file, self._scales, role, span, points, self._pool)
+        scales = self._scales
+        with reading(f"/overview or /captures/{role}_codes"):
+            captures = self.file["captures"]
+            span = span or (0, captures["capture"].shape[0] * captures["sample"].shape[0])
+            return overview.look(self.file, scales, role, span, points, self._pool)
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -248,21 +269,20 @@ class TraceReader:
         )
 
     @tells_damage
-    def _table(self, group: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
+    def _table(self, group: str, without: Collection[str] = ()) -> Table:
         if group not in self.file:
-            return []
+            return Table({})
         g = self.file[group]
         _, variables = schema.GROUPS[group]
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, Column] = {}
         for name, spec in variables.items():
             if name not in without and name in g:
-                values = g[name][:]
-                columns[name] = schema.texts_of(values) if spec.width else values.tolist()
-        # A program that died may have left the last row half written.
+                with reading(f"/{group}/{name}"):
+                    columns[name] = _texts(g[name]) if spec.width else numbers(g[name][:])
         length = min(len(column) for column in columns.values())
         for name in variables.keys() - columns.keys() - set(without):  # an earlier program did not write it
             columns[name] = [schema.unwritten(name, variables[name])] * length
-        return [{name: column[k] for name, column in columns.items()} for k in range(length)]
+        return Table(columns)
 
     def data(self, states: Sequence[str] = ("committed",), kinds: Sequence[str] | None = None) -> Iterator[CaptureData]:
         """Every capture in one of the states (and of one of the kinds), with its records, one at a time.
@@ -325,6 +345,14 @@ class TraceReader:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def _texts(dataset: h5py.Dataset) -> list[str]:
+    """Some rows at a time: as characters they are many times as long."""
+    texts = Texts()
+    for first in range(0, dataset.shape[0], ROWS_AT_ONCE):
+        texts.add(schema.texts_of(dataset[first : first + ROWS_AT_ONCE]))
+    return texts.column
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,37 +13,43 @@ import h5py
 import numpy as np
 
 from experiments.journal import NOT_NEEDED, UNMEASURED, CaptureRow, Reading
+from experiments.plan import Plan
 from experiments.traces import schema
 from experiments.traces.checking import agreement, source_of
 from experiments.traces.damage import DAMAGE, DamageError, damage_told
 from experiments.traces.reader import TraceReader
 from experiments.traces.remains import GIVEN_UP, Found, Table, missing_bytes, opened, read_capture, tables_of
+from experiments.traces.room import CannotWriteError
 from experiments.traces.schema import CAPTURE, ROLES
-from experiments.traces.writer import CannotWriteError, TraceWriter
+from experiments.traces.writer import TraceWriter
 from instruments.errors import TraceError
 
 
 class Recovered(NamedTuple):
-    """How many captures a recovery saved, how many were lost, and how many of those saved it had to reject."""
+    """How many captures a recovery saved, how many were lost, and how many of those saved it had to reject.
+
+    `in_flight` were never committed, since the program ended before, and so are not lost: they count nowhere else.
+    """
 
     saved: int
     lost: int
     rejected: int
+    in_flight: int
 
 
-def recover(path: Path, out: Path) -> Recovered:
-    """Save every sound capture of a damaged file into a new one.
+def recover(path: Path, out: Path, say: Callable[[str], None] = lambda _: None) -> Recovered:
+    """Save every sound capture of a damaged file into a new one; `say` is told what was filled up, and from what.
 
-    Captures whose row contradicts the other tables are kept as rejected. Cells whose capture was lost, or is so
-    rejected, are planned again, so that a sweep can be resumed. Raises TraceError when the file cannot be opened, its
-    plan is lost, `out` exists or cannot be written.
+    Captures whose row contradicts the other tables are kept as rejected. What was in flight when the program ended is
+    left out. Cells whose capture is lost, in flight or so rejected are planned again, so that a sweep can be resumed.
+    Raises TraceError when the file cannot be opened, its plan is lost, `out` exists or cannot be written.
     """
     if out.exists():
         raise TraceError(f"{out} exists: name another file with --out")
     partial = out.with_name(f"{out.stem}.recovering{out.suffix}")
     try:
         partial.unlink(missing_ok=True)
-        found = _recover(path, partial)
+        found = _recover(path, partial, say)
         os.replace(partial, out)
     except (CannotWriteError, OSError) as error:
         why = error.why if isinstance(error, CannotWriteError) else error.strerror or error
@@ -53,11 +60,13 @@ def recover(path: Path, out: Path) -> Recovered:
     return found
 
 
-def _recover(path: Path, out: Path) -> Recovered:
+def _recover(path: Path, out: Path, say: Callable[[str], None]) -> Recovered:
     found = Found(path, path.stat().st_size if missing_bytes(path) else None)
     with opened(path) as reader, damage_told(path, GIVEN_UP):
         try:
-            plan, lab_text = reader.plan, reader.text("lab_yaml")
+            plan, lab_text = _plan(reader), _text(reader, "lab_yaml")
+            if not lab_text:
+                raise TraceError("empty")
         except TraceError as error:
             raise TraceError(f"{path}: the plan or lab.yaml is lost, nothing can be told of its captures") from error
         texts = {name: _text(reader, name) for name in schema.TEXTS if name not in ("plan", "lab_yaml")}
@@ -66,7 +75,7 @@ def _recover(path: Path, out: Path) -> Recovered:
         captures, group = tables["captures"], reader.file["captures"]
         contradicted = agreement(tables, plan, found)
         places: dict[int, int] = {}
-        lost = 0
+        lost = in_flight = 0
         with TraceWriter.create(
             out, plan, source=source, texts={"lab_yaml": lab_text, **texts}, points=_usual_points(group)
         ) as writer:
@@ -81,6 +90,9 @@ def _recover(path: Path, out: Path) -> Recovered:
                 writer.session(row.get("began_utc_s", math.nan), row.get("instruments", ""), row.get("environment", ""))
             for index in range(captures.length):
                 row = captures.row(index)
+                if row.get("state") == "" and index not in captures.cell_of:  # which the journal calls committed
+                    in_flight += 1
+                    continue
                 try:
                     if row.get("state") not in ("committed", "rejected"):
                         raise TraceError("its row is lost")
@@ -99,11 +111,13 @@ def _recover(path: Path, out: Path) -> Recovered:
                 reason = (row.get("reason") or "not known") if row["state"] == "rejected" else ""
                 writer.settle(places[index], contradicted.get(index, reason), row.get("settled_s", math.nan))
             good = {index: place for index, place in places.items() if index not in contradicted}
+            for kind, names in sorted(captures.filled.items()):
+                say(f"/captures: {', '.join(sorted(names))} where damaged: from {kind}")
             whole = _recover_journal(writer, tables["cells"], good)
             with contextlib.suppress(DamageError):
                 if reader.complete and whole and not lost and not contradicted:
                     writer.complete()
-    return Recovered(len(places), lost, len(places) - len(good))
+    return Recovered(len(places), lost, len(places) - len(good), in_flight)
 
 
 def _source(reader: TraceReader) -> str:
@@ -116,11 +130,22 @@ def _source(reader: TraceReader) -> str:
     return "simulated" if lab.simulation is not None or lab.dut.simulated is not None else "measured"
 
 
-def _text(reader: TraceReader, name: str) -> str:
+def _plan(reader: TraceReader) -> Plan:
+    """The plan, from its second copy where the first is damaged. Raises TraceError where both are."""
     try:
-        return reader.text(name)
-    except (TraceError, *DAMAGE):
-        return ""
+        return reader.plan
+    except TraceError:
+        with damage_told(reader.path):
+            return Plan.from_json(reader.text("plan_copy"))
+
+
+def _text(reader: TraceReader, name: str) -> str:
+    """A text of /provenance, from its second copy where the first is damaged; empty where it is lost."""
+    for each in (name, f"{name}_copy"):
+        with contextlib.suppress(TraceError, *DAMAGE):
+            if "\0" not in (text := reader.text(each)):
+                return text
+    return ""
 
 
 def _usual_points(group: h5py.Group) -> int:

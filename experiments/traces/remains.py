@@ -14,7 +14,8 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from experiments.plan import Method, Plan
 from experiments.traces import schema
+from experiments.traces.agreement import may_have_log
 from experiments.traces.damage import DAMAGE, DamageError
 from experiments.traces.reader import TraceReader
 from experiments.traces.schema import CHECKSUM, PREAMBLE, ROLES
@@ -50,6 +52,9 @@ ESSENTIAL = (
 
 _OF_THE_FIRST = {"kind", "state", "cell", "network", "batch", "repeat", "batches", "images", "session", "host_s"}
 """Columns that every file had from the first release on."""
+
+_NOT_NEEDED = {"format": 1, "type": 0, "count": 1}
+"""What stands for the columns of a preamble that no result needs, where they are lost."""
 
 _DIMENSIONS = {"source", "source_name", "sample"}
 
@@ -155,17 +160,43 @@ class Table:
         self.length = min(lengths, default=0)
         self.plan: Plan | None = None
         self.cell_of: dict[int, int] = {}
+        self.logged: Mapping[int, int] | None = None
+        self.filled: dict[str, set[str]] = {}
         self.usual: dict[str, Any] = {name: schema.unwritten(name, self.specs[name]) for name in sorted(unwritten)}
 
     def row(self, index: int) -> dict[str, Any]:
-        """What is left of one row; of a capture filled up with what the file tells elsewhere."""
+        """What is left of one row; of a capture filled up with what the file tells elsewhere.
+
+        `filled` notes which columns were, and from what.
+        """
         out: dict[str, Any] = {}
         for name, values in self.columns.items():
             if not self.lost[name][index]:
                 cell = values[index]
                 out[name] = schema.text_of(cell) if self.specs[name].width else cell.tolist()
+        lacking = self.specs.keys() - out.keys() - self.usual.keys()
+        if self.name == "captures" and lacking:
+            copy = self._copy(out, lacking)
+            out = {**copy, **out}
+            known = _planned(out, self.plan, self.cell_of.get(index)) if self.plan is not None else {}
+            told = {**known, **_implied({**self.usual, **known, **out}, index, self.logged)}
+            self._note("the second copy of each row", copy)
+            self._note("the file's other tables", (told.keys() & lacking) - copy.keys())
+            return {**self.usual, **told, **out}
         known = _planned(out, self.plan, self.cell_of.get(index)) if self.plan is not None else {}
         return {**self.usual, **known, **out}
+
+    def _copy(self, row: dict[str, Any], lacking: set[str]) -> dict[str, Any]:
+        """What the row's second copy has of the columns that are lacking."""
+        try:
+            copied = schema.from_copy(row.get(schema.ROW_COPY, ""))
+        except ValueError:
+            return {}
+        return {name: copied[name] for name in lacking & copied.keys()}
+
+    def _note(self, source: str, names: Iterable[str]) -> None:
+        for name in names:
+            self.filled.setdefault(source, set()).add(name)
 
 
 def _group(file: h5py.File, name: str, found: Found) -> h5py.Group | None:
@@ -195,6 +226,7 @@ def tables_of(file: h5py.File, found: Found, plan: Plan | None, source: str) -> 
         row = cells.row(position)
         if row.get("state") == "committed" and row.get("capture", -1) >= 0:
             captures.cell_of[row["capture"]] = position
+    captures.logged = log_lengths(tables["host_log"])
     if tables["sessions"].length <= 1:
         captures.usual["session"] = 0
     if plan is not None and plan.method == Method(target_u=plan.method.target_u, gain_check=plan.method.gain_check):
@@ -202,6 +234,27 @@ def tables_of(file: h5py.File, found: Found, plan: Plan | None, source: str) -> 
     if source in ("simulated", "measured"):
         captures.usual["edge_limit_s"] = math.nan
     return tables
+
+
+def log_lengths(log: Table) -> Mapping[int, int] | None:
+    """How many batches the log has of each capture; None where some of it is damaged: the rest tells too little."""
+    values, lost = log.columns.get("capture"), log.lost.get("capture")
+    if values is None or lost is None or lost.any():
+        return None
+    return Counter(values[: log.length].tolist())
+
+
+def _implied(row: Mapping[str, Any], index: int, logged: Mapping[int, int] | None) -> dict[str, Any]:
+    """What a capture's row lacks and no result needs, or its other facts and the log tell."""
+    out: dict[str, Any] = {name: [value] * len(ROLES) for name, value in _NOT_NEEDED.items() if name not in row}
+    if "host_s" not in row and math.isfinite(row.get("settled_s", math.nan)):
+        out["host_s"] = row["settled_s"]  # the same clock, a record and its transfer later
+    batches = row.get("batches")
+    if batches is None and "kind" in row and logged is not None:
+        batches = out["batches"] = (may_have_log(row) and logged.get(index)) or -1
+    if "images" not in row and batches is not None and (batches < 0 or "batch" in row):
+        out["images"] = batches * row["batch"] if batches >= 0 else -1
+    return out
 
 
 def _planned(row: Mapping[str, Any], plan: Plan, journalled: int | None) -> dict[str, Any]:
@@ -225,6 +278,8 @@ def _planned(row: Mapping[str, Any], plan: Plan, journalled: int | None) -> dict
         out |= {"network": "", "repeat": 0}
         if row.get("batches", 0) > 0 and row.get("images", 0) > 0:
             out["batch"] = row["images"] // row["batches"]
+    if kind == "idle" and cell is None and row.get("method") == "":
+        out["cell"] = cell = -1
     if kind in ("zero", "idle") and cell == -1:
         out |= {"network": "", "batch": 0, "repeat": 0}
     if kind in ("cell", "idle") and cell is not None and 0 <= cell < len(plan.cells):
@@ -272,26 +327,29 @@ def _beyond(dataset: h5py.Dataset, there_bytes: int) -> list[int]:
     return found
 
 
-def _preamble(table: Table, row: int, role: str) -> Preamble:
+def _preamble(left: Mapping[str, Any], role: str) -> Preamble:
     column = ROLES.index(role)
-    return Preamble(**{name: table.columns[name][row, column].item() for name in PREAMBLE})
+    return Preamble(**{name: left[name][column] for name in PREAMBLE})
 
 
 def read_capture(group: h5py.Group, table: Table, row: int) -> Capture:
-    """Read a capture's codes against their checksum. Raises TraceError naming the record."""
+    """Read a capture's codes against their checksum. Raises TraceError naming the record.
+
+    Where the CRC-32 of the codes is lost, the checksum of their compression vouches for them.
+    """
     left = table.row(row)
-    gone = [name for name in (*PREAMBLE, *CHECKSUM, *ESSENTIAL) if name not in left]
+    gone = [name for name in (*PREAMBLE, *ESSENTIAL) if name not in left]
     if gone:
         raise TraceError(f"its row is lost ({', '.join(gone)})")
     records = {}
     for role in ROLES:
         try:
-            preamble = _preamble(table, row, role)
+            preamble = _preamble(left, role)
             dataset = group[f"{role}_codes"]
             if preamble.points > dataset.shape[1] or row >= dataset.shape[0]:
                 raise TraceError(f"the {role} has {preamble.points} points, fewer are there")
             codes = dataset[row, : preamble.points]
-            if zlib.crc32(schema.stored(role, codes).data) != table.columns["crc32"][row, ROLES.index(role)]:
+            if "crc32" in left and zlib.crc32(schema.stored(role, codes).data) != left["crc32"][ROLES.index(role)]:
                 raise TraceError(f"the codes of the {role} are not those that were written (CRC-32)")
             records[role] = Record(role, preamble, codes, schema.RECORD_UNITS[role])
         except DAMAGE as error:

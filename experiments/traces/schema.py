@@ -6,6 +6,7 @@ that a killed program can leave out of step with the rows that point into it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ TEXTS = ("plan", "lab_yaml", "instruments", "environment", "summary", "settings"
 
 TRANSCRIPT = "transcript"
 """Text of /provenance that grows, of runs with a transcript alone: what the instruments were told and answered."""
+
+COPIED = ("plan", "lab_yaml", "settings", "calibrations")
+"""Texts of /provenance that results depend on: each stands there twice, the second time as NAME_copy."""
 
 BLOBS = ("scope_setup_before", "scope_setup", "scope_screen")
 """Binary data of /provenance: the oscilloscope's learn string as it was found, and as it was used; its screen."""
@@ -95,8 +99,8 @@ CAPTURE = {
     "settled_s": Variable("f8", "s", "bench's monotonic clock when the capture was committed or rejected"),
     "utc_s": Variable("f8", "seconds since 1970-01-01T00:00:00Z", "time of day when the acquisition was started"),
     "window_asked_s": Variable("f8", "s", "length of record asked for"),
-    "gate_rise_ns": Variable("i8", "", "device's clock, ns, just after the gate was raised"),
-    "gate_fall_ns": Variable("i8", "", "device's clock, ns, just before the gate was lowered"),
+    "gate_rise_ns": Variable("i8", "ns", "device's clock just after the gate was raised"),
+    "gate_fall_ns": Variable("i8", "ns", "device's clock just before the gate was lowered"),
     "clock_offset_s": Variable("f8", "s", "device's clock minus host's"),
     "clock_bound_s": Variable("f8", "s", "half the shortest round trip: bound of the offset"),
     "clock_offset_after_s": Variable("f8", "s", "device's clock minus host's after the run: the difference is drift"),
@@ -120,6 +124,10 @@ CAPTURE = {
 ON_DEMAND = ("ready_facts", "device_facts")
 """Texts of /captures so long that a reader gets them row by row."""
 
+ROW_COPY = "row_copy"
+COPY = {ROW_COPY: Variable("text2048", "", "the numbers of this row and what ran once more, as JSON: for recovery")}
+"""A second copy of what a capture means nothing without, where a damaged column would else cost every capture."""
+
 CELL = {
     "network": Variable("text128"),
     "batch": Variable("i4"),
@@ -142,19 +150,19 @@ SESSION = {
 HOST_LOG = {
     "capture": Variable("i4"),
     "batch_index": Variable("i4"),
-    "end_ns": Variable("i8", "", "device's clock at the end of a batch"),
+    "end_ns": Variable("i8", "ns", "device's clock at the end of a batch"),
 }
 
 READINGS = {
     "capture": Variable("i4"),
     "quantity": Variable("text4", "", "V or A at the supply's sense point"),
-    "value": Variable("f8"),
+    "value": Variable("f8", "", "in the unit that quantity names"),
     "done_after_trigger_s": Variable("f8", "s", "latest time after the trigger at which the reading had ended"),
 }
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, Variable]]] = {
     "cells": ("cell", CELL),
-    "captures": ("capture", CAPTURE),
+    "captures": ("capture", {**CAPTURE, **COPY}),
     "host_log": ("event", HOST_LOG),
     "readings": ("reading", READINGS),
     "sessions": ("session", SESSION),
@@ -168,6 +176,28 @@ def unwritten(name: str, spec: Variable) -> Any:
     if default is not None:
         return default
     return "" if spec.width else math.nan if spec.kind.startswith("f") else 0
+
+
+_NOT_COPIED = {"state", "reason", "settled_s", "flags", *ON_DEMAND}
+"""Columns that come later than the row, or that no result needs."""
+
+
+def row_copy(values: Mapping[str, Any]) -> str:
+    """Give the second copy of a row of /captures, without numbers that are not known (NaN); empty if it is too long."""
+    copied = {name: value for name, value in values.items() if name not in _NOT_COPIED and value == value}
+    text = json.dumps(copied, separators=(",", ":"), ensure_ascii=False, default=lambda number: number.item())
+    return text if len(text.encode("utf-8")) <= COPY[ROW_COPY].width else ""
+
+
+def from_copy(text: str) -> dict[str, Any]:
+    """Read it back; nothing where there is none. Raises ValueError for what is no row."""
+    if not text:
+        return {}
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("is no row")
+    unknown = {name: math.nan for name, spec in CAPTURE.items() if spec.kind == "f8" and name not in _NOT_COPIED}
+    return {**unknown, **found}
 
 
 def describe(thing: h5py.Group | h5py.Dataset, **texts: str) -> None:
@@ -230,7 +260,7 @@ def variable(
         if across not in group:
             dimension(group, across, spec.width, index=False, fixed=True)
     wide = (int(group[across].shape[0]),) if across else ()
-    rows = max(min(64, 32_768 // max(spec.width, 1)), 1)
+    rows = max(min(64, 32_768 // max(spec.width, 1)), 1) if name != ROW_COPY else 1
     limit = group[along].maxshape[0]
     dataset = group.create_dataset(
         name,
@@ -245,6 +275,8 @@ def variable(
     if spec.width:
         describe(dataset, _Encoding="utf-8")
     describe(dataset, units=spec.units, long_name=spec.note)
+    if across == "source":
+        describe(dataset, coordinates="source_name")
     dataset.dims[0].attach_scale(group[along])
     if across:
         dataset.dims[1].attach_scale(group[across])

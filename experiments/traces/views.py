@@ -147,14 +147,20 @@ def open_lazily(path: str | Path, calibrate: Calibrate | None = None) -> xr.Data
     `gate` and `batch_line` (levels, 0 or 1), `markers` (uint8, bit k = Dk), `current_codes` and `voltage_codes` (as
     stored). Coordinates: `time_s` (trigger at 0; along sample alone where all captures share one time base), and the
     columns of the capture table. With `calibrate` (`experiments.run_calibration.calibrate_run`) the run's own zero and
-    gain are applied; without, values are what the oscilloscope said. Close the dataset when done, or use it as a
-    context manager.
+    gain are applied; without, values are as the oscilloscope scaled them: the attribute `readings` says which. Close
+    the dataset when done, or use it as a context manager.
 
     Raises TraceError for what is no trace file, and with `calibrate` where the run has no zero.
     """
     with TraceReader(path) as reader:
         rows, preambles, wiring = reader.captures(), reader.preambles(), reader.lab().wiring
-        attributes = {"title": "joulebench trace", "source": reader.source, "complete": int(reader.complete)}
+        scaled = scaling(reader.source, calibrated=calibrate is not None)
+        attributes = {
+            "title": "joulebench trace",
+            "source": reader.source,
+            "complete": int(reader.complete),
+            "readings": scaled,
+        }
         corrections = _corrections(reader, rows, calibrate) if calibrate is not None else {}
         analogue = reader.analogue_markers()
     shape = (len(rows), int(preambles["points"].max(initial=0)))
@@ -171,11 +177,10 @@ def open_lazily(path: str | Path, calibrate: Calibrate | None = None) -> xr.Data
         return _Line(number, analogue, scale, preambles["points"][:, ROLES.index("markers")])
 
     current, voltage = (_readings(role, preambles, corrections.get(role)) for role in ("current", "voltage"))
-    state = "calibrated by the run's own zero and gain" if calibrate is not None else "as the oscilloscope said"
     variables = {
-        "current_a": lazy(current, "f8", f"current, {state}", "A"),
-        "voltage_v": lazy(voltage, "f8", f"voltage, {state}", "V"),
-        "power_w": lazy(_Product(current, voltage), "f8", f"power, {state}", "W"),
+        "current_a": lazy(current, "f8", f"current, {scaled}", "A"),
+        "voltage_v": lazy(voltage, "f8", f"voltage, {scaled}", "V"),
+        "power_w": lazy(_Product(current, voltage), "f8", f"power, {scaled}", "W"),
         "gate": lazy(line(wiring.gate.digital), "u1", f"gate line, D{wiring.gate.digital}"),
         "batch_line": lazy(line(wiring.batch.digital), "u1", f"batch line, D{wiring.batch.digital}"),
         "markers": lazy(_Codes("markers"), "u1", "digital inputs, bit k = Dk"),
@@ -198,6 +203,14 @@ def open_lazily(path: str | Path, calibrate: Calibrate | None = None) -> xr.Data
     dataset = xr.Dataset(variables, coordinates, attributes)
     dataset.set_close(manager.close)
     return dataset
+
+
+def scaling(source: str, *, calibrated: bool) -> str:
+    """Words for how readings were come by, for titles and attributes; without a comma, which parts titles of tables."""
+    if calibrated:
+        return "corrected by the zero and gain of the run"
+    how = "as they were recorded" if source == "imported" else "as the oscilloscope scaled them"
+    return f"{how}; no calibration applied"
 
 
 def _readings(role: str, preambles: Mapping[str, NDArray[Any]], correction: tuple[Floats, Floats] | None) -> _Readings:

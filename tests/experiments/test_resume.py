@@ -13,11 +13,12 @@ from pathlib import Path
 import h5py
 import pytest
 
+from experiments.power_sweep import main
 from experiments.traces import TraceReader
 from experiments.traces.checking import check
 from experiments.traces.recovery import recover
-from experiments.traces.schema import CAPTURE, CHECKSUM, HOST_LOG, PREAMBLE, READINGS
-from tests.sweeps import ROOT, run
+from experiments.traces.schema import CAPTURE, CHECKSUM, COPY, HOST_LOG, PREAMBLE, READINGS
+from tests.sweeps import ROOT, run, run_undrawn
 
 LAB = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 PLAN = ["--networks", "AlexNet,VGG-16", "--batches", "1,64", "--repeats", "2", "--window", "0.5"]
@@ -60,6 +61,10 @@ COMPLETE = ("marked complete", "reducing", "results being written", "report", "o
 """Places where every cell has been visited."""
 
 
+BEFORE_THE_FILE = ("opening the instruments", "plan being laid out")
+"""Places where there is no trace file yet."""
+
+
 def sweep(*options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "experiments.power_sweep", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
@@ -68,9 +73,8 @@ def sweep(*options: str) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    with sweep("--lab", str(LAB), *PLAN, "--out", str(out), "--quiet") as process:
-        process.communicate()
-    assert process.returncode == 0  # VGG-16 at batch 64 is out of memory: an outcome, no failure
+    done = run_undrawn("experiments.power_sweep", "--lab", LAB, *PLAN, "--out", out, "--quiet")
+    assert done.returncode == 0  # VGG-16 at batch 64 is out of memory: an outcome, no failure
     return out
 
 
@@ -101,13 +105,11 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
     anew = ["--lab", str(LAB), *PLAN, "--out", str(out)]
     kept: list[tuple[str, str, int]] = []
     for place, number in places:
-        begun = (out / "trace.h5").exists()
-        done = run("tests.kills", place, str(number), *(["--resume", out] if begun else anew))
+        begun = out.exists()
+        done = run_undrawn("tests.kills", place, str(number), *(["--resume", out] if begun else anew))
         assert done.returncode == -signal.SIGKILL, f"{place}: never came there: {done.stderr}"
-        if not (out / "trace.h5").exists():
-            with sweep("--resume", str(out)) as process:
-                assert "start the sweep anew" in process.communicate()[1]
-            assert process.returncode == 2
+        if not (out / "trace.h5").exists():  # nothing was measured, and the next begins the same sweep
+            assert place in BEFORE_THE_FILE
             continue
         found = check(out / "trace.h5")
         assert found.sound, (place, found.problems)
@@ -115,12 +117,13 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
         assert kept[: len(before)] == before, place  # what was committed stays
         with TraceReader(out / "trace.h5") as reader:
             assert reader.complete == (place in COMPLETE), place
-    with sweep("--resume", str(out)) as process:
-        told, said = process.communicate()
-    assert process.returncode == 0, said
+    done = run_undrawn("experiments.power_sweep", "--resume", out)
+    told, said = done.stdout, done.stderr
+    assert done.returncode == 0, said
     assert not re.search(r": measured$", said, re.M)  # every cell with its numbers
     assert "not compared" not in told + said  # a session that ended before its comparison measured no cell
     assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
+    assert not (out / "begun.json").exists()
     with TraceReader(out / "trace.h5") as reader:
         assert reader.complete
         # What was committed before is still there, and nothing was measured twice.
@@ -131,13 +134,13 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
 def test_what_was_written_of_a_capture_whose_row_was_not_is_dropped(undisturbed: Path, tmp_path: Path) -> None:
     """Which of its tables reached the disk, when a program dies within one flush, is for HDF5 to choose."""
     out = tmp_path / "run"
-    run("tests.kills", "stored, not committed", "2", "--lab", str(LAB), *PLAN, "--out", str(out))
+    run_undrawn("tests.kills", "stored, not committed", "2", "--lab", str(LAB), *PLAN, "--out", str(out))
     with h5py.File(out / "trace.h5", "r+") as file:
         group, log, readings = file["captures"], file["host_log"], file["readings"]
         index = group["capture"].shape[0] - 1
         batches = int((log["capture"][:] == index).sum())
         assert batches > 0
-        for name in (*CAPTURE, *PREAMBLE, *CHECKSUM, "capture"):
+        for name in (*CAPTURE, *COPY, *PREAMBLE, *CHECKSUM, "capture"):
             group[name].resize(index, axis=0)
         for name in READINGS:
             readings[name].resize(readings[name].shape[0] + 1, axis=0)
@@ -153,7 +156,7 @@ def test_what_was_written_of_a_capture_whose_row_was_not_is_dropped(undisturbed:
     assert (saved.lost, saved.rejected) == (0, 0)
     with TraceReader(tmp_path / "saved.h5") as reader:
         assert {0, index}.isdisjoint(reader.host_log())
-    done = run("experiments.power_sweep", "--resume", str(out), "--quiet")
+    done = run_undrawn("experiments.power_sweep", "--resume", str(out), "--quiet")
     assert done.returncode == 0, done.stderr
     assert check(out / "trace.h5").sound
     assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
@@ -170,22 +173,28 @@ def test_killed_again_and_again(undisturbed: Path, tmp_path: Path) -> None:
     for _ in range(4):
         with sweep(*command) as process:
             killed(process, rng.choice(["output on", "repeat", "gain of both"]), rng.uniform(0.0, 0.5))
-        if (out / "trace.h5").exists():
+        if out.exists():
             command = ["--resume", str(out)]
-    with sweep(*command) as process:
-        process.communicate()
+    run_undrawn("experiments.power_sweep", *command)
     assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
 
 
+def test_a_folder_in_which_nothing_was_begun_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--resume", str(tmp_path)]) == 2
+    assert f"--resume {tmp_path}: holds neither trace.h5 nor begun.json" in capsys.readouterr().err
+    (tmp_path / "begun.json").write_text('{"plan": 1}')
+    assert main(["--resume", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'begun.json'}: cannot be used" in capsys.readouterr().err
+
+
 def test_resuming_keeps_to_the_plan_of_the_run(undisturbed: Path) -> None:
-    with sweep("--resume", str(undisturbed), "--repeats", "9") as process:
-        assert "leave out --repeats" in process.communicate()[1]
-    assert process.returncode == 2
+    done = run("experiments.power_sweep", "--resume", undisturbed, "--repeats", "9")
+    assert "leave out --repeats" in done.stderr
+    assert done.returncode == 2
 
 
 def test_resuming_a_complete_run_reports_it_again(undisturbed: Path) -> None:
     before = (undisturbed / "results.csv").read_bytes()
     (undisturbed / "results.csv").unlink()
-    with sweep("--resume", str(undisturbed), "--quiet") as process:
-        process.communicate()
+    assert run("experiments.power_sweep", "--resume", undisturbed, "--quiet").returncode == 0
     assert (undisturbed / "results.csv").read_bytes() == before

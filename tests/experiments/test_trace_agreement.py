@@ -1,7 +1,11 @@
-"""Files that were edited: good checksums, and tables that contradict each other. They are never taken for sound."""
+"""Files that were edited, whose checksums are good and whose tables contradict each other, and single flipped bits.
+
+Neither is ever taken for sound, and a bit in a small table costs no capture whose codes are whole.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +154,7 @@ def test_what_was_rejected_says_why_after_a_recovery(whole: Path, tmp_path: Path
     edits += [put("captures/flags", 3, "clipped"), put("cells/state", 0, "rejected"), put("cells/capture", 0, 3)]
     edits += [put("cells/reason", 0, "the record is clipped"), put("cells/flags", 0, "clipped")]
     path, out = edited(whole, tmp_path / "t.h5", *edits), tmp_path / "new.h5"
-    assert recover(path, out)[1:] == (0, 0)
+    assert recover(path, out)[1:] == (0, 0, 0)
     tables = []
     for number, file in enumerate((path, out)):
         assert replay.main([str(file), "--out", str(tmp_path / str(number)), "--results-only", "--quiet"]) == 1
@@ -176,3 +180,103 @@ def test_a_lost_column_is_filled_up_where_the_file_tells_it_elsewhere(whole: Pat
         if mine["repeats"] == "2":
             assert mine["time_per_image_s"] == all_of_it["time_per_image_s"]
             assert mine["power_w"] == all_of_it["power_w"]
+
+
+SMALL = (
+    "y_increment", "y_origin", "y_reference", "x_increment_s", "x_origin_s", "x_reference", "points", "count", "format",
+    "type", "crc32", "host_s", "batches", "images", "kind", "cell", "row_copy",
+)  # fmt: skip
+"""Columns of /captures of which each once cost captures whose codes are whole."""
+
+
+def flipped(whole: Path, path: Path, *places: str, at: bytes = b"", bit: int = 2) -> Path:
+    """A copy of a run's file with one bit of each dataset changed on the disk: behind a text, or in the middle."""
+    raw = bytearray(whole.read_bytes())
+    with h5py.File(whole) as file:
+        for place in places:
+            dataset = file[place]
+            start = dataset[()].tobytes().index(at) + len(at) if at else 0
+            chunk = dataset.id.get_chunk_info(start // dataset.chunks[0] if at else 0)
+            offset = start % dataset.chunks[0] if at else chunk.size // 2
+            raw[chunk.byte_offset + offset] ^= 1 << bit
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "behind"),
+    [
+        ("lab_yaml", b"voltage_v: "),
+        ("plan", b'"window_s": '),
+        ("settings", b"scope"),
+        ("calibrations", b""),
+        ("instruments", b""),
+        ("environment", b""),
+        ("summary", b""),
+        ("scope_setup", b""),
+    ],
+)
+def test_a_flipped_bit_of_a_text_is_told_by_name(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, behind: bytes
+) -> None:
+    path = flipped(whole, tmp_path / "t.h5", f"provenance/{name}", at=behind)
+    assert any(f"/provenance/{name}: cannot be read" in str(problem) for problem in check(path).problems)
+    if name in ("lab_yaml", "plan", "calibrations"):  # which results depend on
+        assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
+        said = capsys.readouterr().err
+        assert f"{path}: /provenance/{name} is damaged (" in said
+        assert "recover" in said
+
+
+def test_flipped_bits_of_small_tables_cost_no_capture(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every such column but the copy itself, and the texts that results depend on, in one file."""
+    places = [f"captures/{name}" for name in SMALL[:-1]]
+    places += [f"provenance/{name}" for name in ("plan", "lab_yaml", "settings", "calibrations")]
+    path, out = flipped(whole, tmp_path / "t.h5", *places), tmp_path / "new" / "trace.h5"
+    out.parent.mkdir()
+    problems = "\n".join(map(str, check(path).problems))
+    assert all(f"/{place}: " in problems for place in places)
+    assert traces_main(["recover", str(path), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "0 lost" in said
+    assert "y_increment, y_origin, y_reference where damaged: from the second copy of each row" in said
+    assert check(out).problems == []
+    assert replay.main([str(out), "--out", str(tmp_path / "x"), "--results-only", "--quiet"]) == 0
+    assert (tmp_path / "x" / "results.csv").read_bytes().replace(b" (replayed)", b"") == (
+        whole.parent / "results.csv"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["crc32", "count", "format", "type", "host_s", "batches", "images"])
+def test_without_the_copy_what_no_result_needs_and_what_the_log_tells_costs_no_capture(
+    whole: Path, tmp_path: Path, name: str
+) -> None:
+    """As in files of an earlier program, which have no copies."""
+    path, out = flipped(whole, tmp_path / "t.h5", f"captures/{name}", "captures/row_copy"), tmp_path / "new.h5"
+    assert recover(path, out).lost == 0
+    assert check(out).sound
+
+
+def test_a_damaged_column_is_named_by_replay(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = flipped(whole, tmp_path / "t.h5", "captures/y_increment")
+    assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
+    assert f"{path}: /captures/y_increment is damaged (" in capsys.readouterr().err
+
+
+def test_a_stored_record_of_another_hash_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a file whose texts have no checksum of HDF5's, or were written anew with one that is right."""
+    path = Path(shutil.copy(whole, tmp_path / "t.h5"))
+    record = (ROOT / "calibration/records/makers-limits-1146b-100mv.yaml").read_text()
+    entry = {"name": "probe.yaml", "kind": "probe", "sha256": "0" * 64, "used": True, "problems": [], "text": record}
+    raw = np.frombuffer(json.dumps([entry]).encode(), "S1")
+    with h5py.File(path, "r+") as file:
+        for name in ("calibrations", "calibrations_copy"):
+            file[f"provenance/{name}"].resize(raw.shape)
+            file[f"provenance/{name}"][:] = raw
+    assert any("/provenance/calibrations" in str(p) and "SHA-256" in str(p) for p in check(path).problems)
+    assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
+    assert "/provenance/calibrations/probe.yaml: is not the record that was stored" in capsys.readouterr().err

@@ -69,8 +69,10 @@ def test_a_flipped_bit_in_codes_costs_that_capture_alone(whole: Path, tmp_path: 
     found = check(path)
     assert (found.good, found.damaged) == ([0, 1, 3], [2])
     assert any("/captures row 2" in str(p) and role in str(p) for p in found.problems)
+    with TraceReader(path) as reader, pytest.raises(TraceError, match="traces check"):
+        reader.overview(role, (200_000, 210_000))  # of so few samples each is drawn from the codes
     out = tmp_path / "new.h5"
-    assert recover(path, out) == (3, 1, 0)
+    assert recover(path, out) == (3, 1, 0, 0)
     good = codes_of(whole)
     del good[20.0]
     assert codes_of(out) == good
@@ -78,6 +80,42 @@ def test_a_flipped_bit_in_codes_costs_that_capture_alone(whole: Path, tmp_path: 
         assert [c["state"] for c in reader.cells()] == ["planned", "committed"]
         assert not reader.complete
         assert len(reader.readings(1)) == 10
+
+
+def left_in_flight(path: Path, row: int, cell: int) -> Path:
+    """Make of a whole file that of a sweep which was killed when the capture of a cell was stored, not committed."""
+    with h5py.File(path, "r+") as f:
+        f.attrs.modify("complete", 0)
+        f["captures/state"][row] = b""
+        f["cells/state"][cell] = b""
+        f["cells/state"][cell, :7] = [b"f", b"e", b"t", b"c", b"h", b"e", b"d"]
+        f["cells/capture"][cell] = -1
+    return path
+
+
+def test_what_was_in_flight_when_the_program_was_killed_is_not_lost(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = left_in_flight(Path(shutil.copy(whole, tmp_path / "t.h5")), 3, 1), tmp_path / "new.h5"
+    assert main(["check", str(path)]) == 0
+    assert "1 in flight when the program ended" in capsys.readouterr().out
+    assert main(["recover", str(path), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "3 captures saved, 0 lost" in told
+    assert "1 in flight when the program ended: never committed" in told
+    assert codes_of(out) == codes_of(path)
+    with TraceReader(out) as reader:
+        assert [c["state"] for c in reader.cells()] == ["committed", "planned"]
+        assert not reader.complete
+
+
+def test_a_capture_without_a_state_that_the_journal_calls_committed_is_lost(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    shutil.copy(whole, path)
+    with h5py.File(path, "r+") as f:
+        f["captures/state"][3] = b""
+    assert not check(path).sound
+    assert main(["recover", str(path)]) == 1
 
 
 def assert_good(recovered: Path) -> None:
@@ -202,4 +240,4 @@ def test_a_capture_of_no_known_state_is_not_saved_as_committed(whole: Path, tmp_
     with h5py.File(path, "r+") as f:
         f["captures/state"][2, :2] = b"X"
     assert any("its state is 'XXmmitted'" in str(p) for p in check(path).problems)
-    assert recover(path, tmp_path / "new.h5") == (3, 1, 0)
+    assert recover(path, tmp_path / "new.h5") == (3, 1, 0, 0)

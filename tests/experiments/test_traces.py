@@ -106,6 +106,9 @@ def test_xarray_opens_it_with_named_dimensions_and_units(tmp_path: Path, bench: 
         assert captures["current_codes"].dtype == np.uint16
         assert captures["x_increment_s"].attrs["units"] == "s"
         assert captures["x_increment_s"].dims == ("capture", "source")
+        assert "source_name" in captures["y_increment"].coords
+        for clock in (captures["gate_rise_ns"], tree["host_log"]["end_ns"]):  # numbers with a unit, and no durations
+            assert (clock.attrs["units"], clock.dtype) == ("ns", np.int64)
         assert [str(name) for name in captures["source_name"].values] == ["current", "voltage", "markers"]
         assert [str(state) for state in captures["state"].values] == ["committed", "rejected", "committed"]
         assert captures["utc_s"].dtype.kind == "M"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.command import say
+from instruments.wording import folded
 
 if TYPE_CHECKING:
     from experiments.traces.imports.asked import Wanted
@@ -67,7 +68,12 @@ def run_import(args: argparse.Namespace) -> int:
 
     text = lab_yaml.read_text(args.lab)
     lab = lab_yaml.parse(text, str(args.lab))
-    count = import_files(args.recordings, args.out, lab, text, _wanted(args), args.zero, say)
+    wanted, said = _wanted(args), list[str]()
+    try:
+        count = import_files(args.recordings, args.out, lab, text, wanted, args.zero, said.append)
+    finally:  # segments of one recording say the same
+        for line in folded(said):
+            say(line)
     with TraceReader(args.out) as reader:
         without = "" if any(row["kind"] == "zero" for row in reader.captures()) else " --calibration REC"
     say(f"{args.out}: {count} captures; python -m experiments.replay {args.out}{without} computes the results")

@@ -2,6 +2,8 @@
 
     capture,kind,network,batch,repeat,time [s],current [A],voltage [V],power [W],gate,batch line
 
+Behind the units of the readings stands, in brackets, whether they are corrected; earlier releases did not say it.
+
 Zeros and cells are taken. Idle records and comparisons with the supply are not: the supply's readings do not stand in
 the table.
 """
@@ -9,7 +11,9 @@ the table.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,8 @@ FORMAT = "joulebench-csv"
 HEADER = "capture,kind,network,batch,repeat,time [s],current [A],voltage [V],power [W],gate,batch line"
 TAKEN = ("zero", "cell")
 
+_SCALED = re.compile(r"(?<=\[[AVW]\]) \(([^,()]*)\)")
+
 _CAPTURE, _BATCH, _TIME, _CURRENT, _VOLTAGE, _GATE, _BATCH_LINE = 0, 3, 5, 6, 7, 9, 10
 
 
@@ -34,7 +40,8 @@ def looks_like(first: bytes) -> bool:
 
 def read(path: Path) -> Iterator[Recording]:
     """Give a recording for each zero and each cell. Raises TraceError with file and line."""
-    if head(path, 1) != [HEADER]:
+    first = (head(path, 1) or [""])[0]
+    if _SCALED.sub("", first) != HEADER:
         raise TraceError(f"{path}:1: is not the header of an export: {HEADER}")
     wanted = [_CAPTURE, _BATCH, _TIME, _CURRENT, _VOLTAGE, _GATE, _BATCH_LINE]
     table = read_table(path, 2, HEADER.count(",") + 1, ",", wanted)
@@ -46,7 +53,8 @@ def read(path: Path) -> Iterator[Recording]:
     texts = _texts(path, [table.first + start for start in starts])
     for start, stop, (kind, network) in zip(starts, [*starts[1:], len(columns[_CAPTURE])], texts, strict=True):
         if kind in TAKEN:
-            yield _recording(table, resolutions, columns, start, stop, kind, network)
+            recording = _recording(table, resolutions, columns, start, stop, kind, network)
+            yield replace(recording, facts={"readings": scaled[1]}) if (scaled := _SCALED.search(first)) else recording
 
 
 def _recording(

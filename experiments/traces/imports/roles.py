@@ -43,7 +43,7 @@ class Picked:
     """One recording by roles: codes on their grids, (n,) each; `lines` is None where no marker line was recorded.
 
     `analogue` says how the raw `markers` are read where they are an analogue line, on `marker_grid`; `images` is a
-    counter of images done, None without one.
+    counter of images done, None without one; `notes` tell what a person should know of the lines.
     """
 
     recording: Recording
@@ -56,6 +56,7 @@ class Picked:
     analogue: AnalogueMarkers | None
     marker_grid: Grid | None
     images: NDArray[np.float64] | None
+    notes: tuple[str, ...] = ()
 
 
 def default_columns(format: str, lab: Lab) -> dict[str, str]:
@@ -76,7 +77,8 @@ def default_columns(format: str, lab: Lab) -> dict[str, str]:
 def pick(recording: Recording, choice: Choice, lab: Lab) -> Picked:
     """Take the channels of a recording by their roles.
 
-    Raises ConfigError for a channel that is not there, TraceError for one in a unit that cannot be right.
+    Raises ConfigError for a channel that is not there, TraceError for one in a unit that cannot be right, and for a
+    marker line of more than two levels that nobody calls an analogue one.
     """
     names = {**default_columns(recording.format, lab), **choice.columns}
     if recording.format == powersensor.FORMAT:
@@ -92,14 +94,21 @@ def pick(recording: Recording, choice: Choice, lab: Lab) -> Picked:
         grids["voltage"] = grid_of(voltage.values, voltage.resolution)
         codes["voltage"] = grids["voltage"].codes(voltage.values)
     asked = set(choice.columns) & {"gate", "batch"}
-    gate = _line(recording, names.get("gate"), "gate" in asked, "gate")
-    batch = _line(recording, names.get("batch"), "batch" in asked, "batch")
+    gate = _line(recording, names.get("gate"), "gate" in asked, "gate", choice)
+    batch = _line(recording, names.get("batch"), "batch" in asked, "batch", choice)
     lines, analogue, raw, grid = _lines(recording, gate, batch, names, choice, lab)
+    notes = tuple(
+        _analogue_note(role, names[role], choice, lab)
+        for role, line in (("gate", gate), ("batch", batch))
+        if isinstance(line, Series)
+    )
     images = None
     if "images" in choice.columns:
         images = _channel(recording, choice, "images", names, "").values.astype(np.float64)
     has_batches = batch is not None or (analogue is not None and len(analogue.thresholds) > 1)
-    return Picked(recording, codes["current"], codes["voltage"], grids, lines, has_batches, raw, analogue, grid, images)
+    return Picked(
+        recording, codes["current"], codes["voltage"], grids, lines, has_batches, raw, analogue, grid, images, notes
+    )
 
 
 def _one_pair(recording: Recording, choice: Choice) -> None:
@@ -123,7 +132,7 @@ def _channel(recording: Recording, choice: Choice, role: str, names: Mapping[str
     series = recording.series[name]
     factor = choice.scales.get(role)
     if factor is not None:
-        return Series(series.values * factor, unit, series.resolution * abs(factor))
+        return Series(series.values * factor, unit or "V", series.resolution * abs(factor))
     if unit and series.unit not in (unit, ""):
         raise TraceError(
             f"{recording.path}: the {role} ({name}) is in {series.unit}, {unit} were expected: give --scale "
@@ -132,18 +141,25 @@ def _channel(recording: Recording, choice: Choice, role: str, names: Mapping[str
     return series
 
 
-def _line(recording: Recording, name: str | None, asked: bool, role: str) -> NDArray[np.uint8] | Series | None:
+def _line(
+    recording: Recording, name: str | None, asked: bool, role: str, choice: Choice
+) -> NDArray[np.uint8] | Series | None:
     """A digital line, levels 0 and 1; the series of an analogue one; None where there is none and none was asked."""
     if name is None:
         return None
     if name in recording.lines:
         return recording.lines[name]
     if name in recording.series and asked:
-        series = recording.series[name]
+        series = _channel(recording, choice, role, {role: name}, "")
         low, high = float(series.values.min()), float(series.values.max())
-        if bool(np.all((series.values == low) | (series.values == high))) and low < high:
+        two = (series.values == low) | (series.values == high)
+        if bool(np.all(two)) and low < high:
             return np.asarray(series.values == high, dtype=np.uint8)
-        return series
+        if series.unit == "V" or choice.thresholds is not None:
+            return series
+        if low == high:  # it never moves
+            return np.full(recording.points, low == 1, dtype=np.uint8)
+        raise _third_level(recording, name, role, series.values)
     if asked:
         why = f": {recording.left_out[name]}" if name in recording.left_out else ""
         raise ConfigError(
@@ -151,6 +167,28 @@ def _line(recording: Recording, name: str | None, asked: bool, role: str) -> NDA
             f"{', '.join(recording.names)})"
         )
     return None
+
+
+def _third_level(recording: Recording, name: str, role: str, values: NDArray[np.floating]) -> TraceError:
+    """What is wrong with a line of several levels, and where the first of them is that is none of the usual two."""
+    levels, first, counts = np.unique(values, return_index=True, return_counts=True)
+    usual = np.argsort(-counts, kind="stable")[:2]
+    odd = min(int(first[k]) for k in range(len(levels)) if k not in usual)
+    known = " and ".join(f"{level:g}" for level in sorted(levels[usual]))
+    return TraceError(
+        f"{recording.where(odd)}: the {role} ({name}) is {values[odd]:g}, and {known} elsewhere: a marker line has two "
+        "levels; of one that was recorded as a voltage, --threshold V tells between which"
+    )
+
+
+def _analogue_note(role: str, name: str, choice: Choice, lab: Lab) -> str:
+    levels = ", ".join(f"{level:g}" for level in _thresholds(choice, lab))
+    width = "a fifth of its span" if choice.hysteresis is None else f"{choice.hysteresis:g} V"
+    return f"{role} ({name}) is taken for an analogue line, decoded at {levels} V with a hysteresis of {width}"
+
+
+def _thresholds(choice: Choice, lab: Lab) -> tuple[float, ...]:
+    return choice.thresholds or (lab.wiring.marker_threshold_v,)
 
 
 def _lines(
@@ -163,7 +201,7 @@ def _lines(
 ) -> tuple[NDArray[np.uint8] | None, AnalogueMarkers | None, NDArray[np.uint8] | None, Grid | None]:
     """Both lines as bits, how they were decoded where one analogue channel holds them, its codes and their grid."""
     bits = Bits(lab.wiring.gate.digital, lab.wiring.batch.digital)
-    thresholds = choice.thresholds or (lab.wiring.marker_threshold_v,)
+    thresholds = _thresholds(choice, lab)
     if choice.marks is not None:
         return (_from_marks(recording, *choice.marks) << bits.gate).astype(np.uint8), None, None, None
     if gate is None:

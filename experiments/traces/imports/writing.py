@@ -23,8 +23,9 @@ from experiments.traces.imports.asked import Wanted
 from experiments.traces.imports.reading import read
 from experiments.traces.imports.roles import Picked, marker_preamble, pick, preamble
 from experiments.traces.imports.runs import Run, runs_of
+from experiments.traces.room import CannotWriteError
 from experiments.traces.schema import ROLES
-from experiments.traces.writer import CannotWriteError, TraceWriter
+from experiments.traces.writer import TraceWriter
 from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
 from instruments.waveform import Capture, Record
@@ -73,6 +74,8 @@ def import_files(
                     "the grid on which the readings lie" if grid.exact else "16 bits over the range: no grid was found"
                 )
                 say(f"{path}: {role} in steps of {grid.increment:.4g}, {how}")
+            for note in picked.notes:
+                say(f"{path}: {note}")
             runs += runs_of(picked, wanted, lab, say)
     at_rest = wanted.choice
     if at_rest.constant_v is not None:
