@@ -26,7 +26,8 @@ from instruments.dut import Done
 from instruments.errors import BenchError, CalibrationError, CaptureError, ConfigError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
-from instruments.scope_facts import beyond_the_clamp, channel_settings, clamp, sources
+from instruments.lab_checks import read_bench
+from instruments.scope_facts import beyond_the_clamp, clamp, sources
 from instruments.waveform import Capture
 
 FOLDER = Path("calibration/records")
@@ -48,7 +49,7 @@ def add_options(p: argparse.ArgumentParser, *, window_s: float, valid_days: floa
         "--answers", type=Path, metavar="FILE", help="one line for each question asked, instead of a terminal"
     )
     p.add_argument("--transcript", type=Path, metavar="FILE", help="write every message to and from the instruments")
-    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    p.add_argument("--quiet", action="store_true", help="show no progress: only results, warnings and errors")
 
 
 class Person:
@@ -270,8 +271,7 @@ def check_options(args: argparse.Namespace) -> Lab:
         raise ConfigError(f"--valid-days {args.valid_days:g}: more than 0 and at most 3660")
     if args.temperature is not None and not -100 <= args.temperature <= 200:
         raise ConfigError(f"--temperature {args.temperature:g}: is in degrees Celsius")
-    lab = lab_yaml.load(args.lab)
-    channel_settings(lab)
+    lab, _ = read_bench(args.lab)
     return lab
 
 
@@ -312,9 +312,8 @@ def calibrate(
     with undisturbed():
         reference = Raw(file=trace.name, sha256=raw.sha256(trace))
         records.save(record.model_copy(update={"raw": reference}), path)
-    if not args.quiet:
-        for line in [*summary(record), f"written to {path}, raw data in {trace}"]:
-            say(line)
+    for line in [*summary(record), f"written to {path}, raw data in {trace}"]:
+        say(line)
     return 0
 
 

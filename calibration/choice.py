@@ -1,14 +1,16 @@
 """Which record fits a bench on a day: serials, settings, dates. Pure.
 
 A record that does not fit is never used: its figures would claim what nobody knows. What is wrong with it is said
-under a code each: expired, foreign serial, out of range (another range, turns or scale), other source, not needed.
+under a code each: expired, made later, foreign serial, out of range (another range, turns or scale, or a voltage
+beyond what it was found for), other source, not needed. What will flow is known only when it flows:
+`calibration.combine` judges that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from calibration.model import Delay
@@ -24,6 +26,10 @@ from calibration.records import (
 )
 from instruments.lab import Lab
 from instruments.scope_facts import channel_settings
+
+LATER = timedelta(days=1)
+"""How much later than a run a record may have been made, for clocks of unlike zones; a record of the day after is no
+mistake."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Setup:
     current: CurrentSetting
     voltage: VoltageSetting
     sense: str
+    set_v: float
     dut: str
     line: str
     has_zero: bool = True
@@ -74,6 +81,7 @@ class Setup:
                 probe_ratio=w.voltage.probe_ratio,
             ),
             lab.supply.sense,
+            lab.supply.voltage_v,
             lab.dut.name,
             line_kind(lab),
             has_zero,
@@ -85,8 +93,11 @@ def line_kind(lab: Lab) -> str:
     return "simulated" if lab.dut.simulated is not None else lab.dut.marker.partition(":")[0]
 
 
-def problems(filed: Filed, setup: Setup) -> tuple[Problem, ...]:
-    """Everything because of which a record does not fit; empty where it does."""
+def problems(filed: Filed, setup: Setup, *, at_any_time: bool = False) -> tuple[Problem, ...]:
+    """Everything because of which a record does not fit; empty where it does.
+
+    `at_any_time` takes one that was made after the run, as somebody who names it for a replay wants it.
+    """
     record = filed.record
     found: list[Problem] = []
     if record.expires is not None and setup.when > record.expires:
@@ -95,6 +106,14 @@ def problems(filed: Filed, setup: Setup) -> tuple[Problem, ...]:
         if setup.has_zero:
             found.append(Problem("not needed", "the run has a zero of its own, which knows more"))
         return tuple(found)
+    if record.made - setup.when > LATER and not at_any_time:
+        found.append(
+            Problem(
+                "made later",
+                f"it was made {stamp(record.made)}, and this is of {stamp(setup.when)}: is a clock wrong, or is it the "
+                "record of another time?",
+            )
+        )
     if (record.source == "simulated") is not setup.simulated:
         here = "simulated" if setup.simulated else "real"
         found.append(Problem("other source", f"it is {record.source}, and this bench is {here}"))
@@ -111,6 +130,11 @@ def problems(filed: Filed, setup: Setup) -> tuple[Problem, ...]:
         found += _differences(record.setting, setup.voltage)
         if record.sense != setup.sense:
             found.append(Problem("out of range", f"it is of {record.sense} sense, and here sense is {setup.sense}"))
+        low, high = record.valid_v.low, record.valid_v.high
+        if not low <= setup.set_v <= high:
+            found.append(
+                Problem("out of range", f"it holds from {low:g} to {high:g} V, and here {setup.set_v:g} V are set")
+            )
     elif (record.dut, record.line) != (setup.dut, setup.line):
         found.append(
             Problem(
@@ -156,12 +180,12 @@ class Records:
     judged: tuple[Judged, ...] = ()
 
     @classmethod
-    def choose(cls, filed: Iterable[Filed], setup: Setup) -> Records:
-        """Judge records, the last made of those that fit is used."""
+    def choose(cls, filed: Iterable[Filed], setup: Setup, named: Sequence[Filed] = ()) -> Records:
+        """Judge records, the last made of those that fit is used; `named` may have been made after the run."""
         judged: list[Judged] = []
         taken: set[str] = set()
         for one in sorted(filed, key=lambda f: (f.record.made, f.name), reverse=True):
-            found = problems(one, setup)
+            found = problems(one, setup, at_any_time=any(one is other for other in named))
             judged.append(Judged(one, found, later=not found and one.record.kind in taken))
             if not found:
                 taken.add(one.record.kind)

@@ -6,8 +6,10 @@ knows nothing of its reference's zero. Where both were found against a supply's 
 which no weighing makes smaller; what they do not share decides the weights and the test whether they agree. That is
 E_n <= 1 (ISO/IEC 17043) for each of the run's comparisons, with a U that holds 99.9 % by propagating the distributions:
 of limits, which two sigma of their sum would exceed in 3 of 100 honest cases. Where one does not, something has changed
-since the record was made, and the run's own comparisons stand alone. What the gain did between these (`CHANGE`) is no
-part of the test, nor of the weights, and stays in the sum whole.
+since the record was made, and the run's own comparisons stand alone; so they do where a comparison lies beyond what
+the record was found for. Where both hold, the correction may be used as far as either of them. What the gain did
+between the comparisons (`CHANGE`) is no part of the test, nor of the weights, and stays in the sum whole, and the more
+so the more a record weighs (`_kept`).
 
 What the supply's leads drop is in a run's comparison of the voltage, and not in the record's slope, which was found
 with nothing connected: its uncertainty stays in the sum by the run's share. But the leads' resistance may come from
@@ -65,18 +67,24 @@ def disagreements(
 ) -> dict[str, Disagreement]:
     """The records, by their kind, that a run's own calibration contradicts, so that they are not used."""
     found: dict[str, Disagreement] = {}
-    for name, channel, record in (
+    for name, channel, record in (  # one that does not hold there cannot be contradicted there
         ("current", calibration.current, probe),
         ("voltage", calibration.voltage, voltage),
     ):
         own = channel.gain
-        if record is None or own.limits is None:
+        if record is None or own.limits is None or not covers(record, own):
             continue
         compared = _worst(own, record)
         if compared.e_n > 1:
             which = f" ({own.each.index(compared.own) + 1} of {len(own.each)})" if len(own.each) > 1 else ""
             found[record.kind] = Disagreement(name, record.gain.value, compared.own.value, compared.e_n, which)
     return found
+
+
+def covers(record: ProbeRecord | VoltageRecord, own: Gain) -> bool:
+    """Whether a record holds at the value, or values, at which a run compared its channel; so it does without any."""
+    valid = record.valid_a if isinstance(record, ProbeRecord) else record.valid_v
+    return own.limits is None or all(valid.low <= one.at <= valid.high for one in own.each or (own,))
 
 
 def with_records(
@@ -111,6 +119,14 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
     if own.limits is None:
         alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
         return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
+    if not covers(record, own):
+        unit = "A" if isinstance(record, ProbeRecord) else "V"
+        return Weighed(
+            own,
+            f"{made} holds from {low:.4g} to {high:.4g} {unit}, and this run was compared with the supply at "
+            f"{own.at:.4g} {unit}: it is not used",
+            agrees=False,
+        )
     compared = _worst(own, record)
     at_most = "at most " if len(own.each) > 1 else ""
     apart = f"{at_most}{compared.apart * 100:+.2f} % apart, E_n = {compared.e_n:.2f}"
@@ -201,9 +217,11 @@ def _unshared(own: Gain, record: ProbeRecord | VoltageRecord) -> tuple[float, fl
 def _kept(term: GainTerm, share: float, with_other: float) -> GainTerm:
     """What is left of a term that counts by its share; of what is `with_other` it counts as fully correlated.
 
-    What the gain did during the run stays whole: no weight makes it smaller.
+    What the gain did during the run stays whole: no weight makes it smaller. It is half of the way from the first to
+    the last comparison, about their middle; a record may tell one of the ends, so that what is weighed with it lies off
+    the middle by its share of the same half.
     """
     if term.name == CHANGE:
-        return term
+        return replace(term, u=term.u * (2.0 - share))
     u = share * term.u
     return replace(term, u=math.sqrt(u * (u + 2 * with_other)) if with_other else u)

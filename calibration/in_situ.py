@@ -102,10 +102,8 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
     """
     if not zeros:
         raise ValueError("no zero was taken: neither offset nor noise of the channels is known")
-    offset_i = Offset(
-        tuple(ZeroPoint(z.t_s, z.current.mean, z.current.u) for z in zeros), terms.drift_u_a, terms.unbracketed_u_a
-    )
-    offset_v = Offset(tuple(ZeroPoint(z.t_s, z.voltage.mean, z.voltage.u) for z in zeros), 0.0, 0.0)
+    offset_i = Offset(tuple(_point(z.t_s, z.current) for z in zeros), terms.drift_u_a, terms.unbracketed_u_a)
+    offset_v = Offset(tuple(_point(z.t_s, z.voltage) for z in zeros), 0.0, 0.0)
     noise = Noise(
         float(np.mean([z.current.density for z in zeros])),
         float(np.mean([z.voltage.density for z in zeros])),
@@ -126,6 +124,10 @@ def calibrate(zeros: Sequence[Zero], comparisons: Sequence[Comparison], terms: B
         TIMEBASE_LIMIT,
         terms.linearity,
     )
+
+
+def _point(t_s: float, seen: MeanOfRecord) -> ZeroPoint:
+    return ZeroPoint(t_s, seen.mean, seen.u, seen.rounding)
 
 
 def _specified(limit: float, *others: GainTerm) -> Gain:

@@ -47,6 +47,26 @@ class Line:
         """Standard uncertainty of the intercept."""
         return self.birge * math.sqrt(self.covariance[0, 0])
 
+    @property
+    def shared(self) -> float:
+        """Covariance of intercept and slope, widened as they are: below 0 where all points lie on one side of x = 0."""
+        return self.birge**2 * float(self.covariance[0, 1])
+
+    @property
+    def crossing(self) -> float:
+        """Where the line passes y = 0."""
+        return -self.intercept / self.slope
+
+    @property
+    def u_crossing(self) -> float:
+        """Standard uncertainty of that, of intercept and slope together."""
+        return u_of_line(self.crossing, self.u_intercept, self.u_slope, self.shared) / abs(self.slope)
+
+
+def u_of_line(x: float, u_intercept: float, u_slope: float, shared: float) -> float:
+    """Standard uncertainty of a line at x, of both of its parameters and their covariance (GUM 5.2.2)."""
+    return math.sqrt(max(0.0, u_intercept**2 + (x * u_slope) ** 2 + 2 * x * shared))
+
 
 def fit_line(x: Floats, y: Floats, u_x: Floats, u_y: Floats) -> Line:
     """Fit a line to n points; all arrays have shape (n,).

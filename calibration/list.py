@@ -100,8 +100,8 @@ def _list(args: argparse.Namespace) -> int:
         say(f"no records in {', '.join(str(p) for p in args.place)}")
     for row in rows:
         fit = f"  [{row['fits']}]" if "fits" in row else ""
-        until = f"until {row['expires']}" if row["expires"] else "without end"
-        say(f"{row['file']}  {row['kind']}  {row['state']}, {until}  {row['what']}{fit}")
+        until = f", until {row['expires']}" if row["expires"] else ""
+        say(f"{row['file']}  {row['kind']}  {row['state']}{until}  {row['what']}{fit}")
     return 0
 
 

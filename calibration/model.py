@@ -16,11 +16,15 @@ from instruments.readback import Limits
 
 @dataclass(frozen=True)
 class ZeroPoint:
-    """What the channel read at no input: value and standard uncertainty in its unit, at host time t_s."""
+    """What the channel read at no input: value and standard uncertainty in its unit, at host time t_s.
+
+    `rounding` limits what rounding to codes left in it, which its noise does not show.
+    """
 
     t_s: float
     value: float
     u: float
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ class Offset:
     def u_noise(self) -> float:
         """Standard uncertainty that the zeros' own noise leaves, the largest of the points."""
         return max(p.u for p in self.points)
+
+    @property
+    def rounding(self) -> float:
+        """Limit of what rounding to codes leaves in the zeros, the largest of the points: they may all lie alike."""
+        return max(p.rounding for p in self.points)
 
 
 @dataclass(frozen=True)

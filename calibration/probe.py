@@ -222,7 +222,10 @@ def _known(session: Session, plan: Plan, direction: Any, amps: float) -> Known:
         raise InstrumentError(
             f"the current of {amps:g} A did not stay regulated (mode {supply.mode()})", instrument="supply"
         )
-    session.say(f"{direction} {amps:g} A: {steady.current.mean:.5f} A on the oscilloscope")
+    back = f"{np.mean(steady.amps):.4f} A read back by the supply, " if steady.amps else ""
+    session.say(
+        f"{direction}, {amps:g} A asked for: {back}{steady.current.mean:.5f} A on the oscilloscope, its zero included"
+    )
     if plan.shunt_ohm is None:
         if len(steady.amps) < LEAST_READINGS:
             raise refuse(f"{len(steady.amps)} readings of the supply in {session.window_s:g} s: take a longer --window")
@@ -272,9 +275,9 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
     linearity = (abs(height) + 2 * u_height) / top_a if math.isfinite(u_height) else lab.probe.linearity
     if linearity > MOST_BOW:
         raise refuse(f"the readings bow by {linearity * 100:.2g} % of {top_a:g} A: the clamp or the load heats up")
-    beside_a = abs(line.intercept / line.slope)
+    beside_a = abs(line.crossing)
     residual_a = lab.supply.output_off_residual_a
-    if beside_a > reference.offset_limit + residual_a + 3 * line.u_intercept:
+    if beside_a > reference.offset_limit + residual_a + 3 * line.u_crossing:
         raise refuse(
             f"the line passes {beside_a * 1e3:.2f} mA beside zero, and the reference's own zero may be off by "
             f"{reference.offset_limit * 1e3:.3g} mA: was the jaw moved, or is the reference wrong?"
@@ -294,6 +297,7 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
         gain=Estimate(value=line.slope, u=u_gain, dof=float(line.dof)),
         stability=plan.stability,
         intercept_a=Estimate(value=line.intercept, u=line.u_intercept, dof=float(line.dof)),
+        covariance_a=line.shared,
         linearity=linearity,
         hysteresis_a=hysteresis_a,
         zero_a=Estimate(

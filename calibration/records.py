@@ -6,9 +6,11 @@ it holds, and where the raw data are. It is written once and never edited. Pure 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -144,6 +146,12 @@ def _plausible(gain: Estimate) -> Estimate:
 ChannelGain = Annotated[Estimate, AfterValidator(_plausible)]
 
 
+def _check_covariance(covariance: float | None, gain: Estimate, intercept: Estimate, name: str) -> None:
+    most = gain.u * intercept.u
+    if covariance is not None and abs(covariance) > most * (1 + 1e-9):
+        raise ValueError(f"{name} {covariance:g}: no more than u of gain times u of intercept, {most:g}, either way")
+
+
 class CurrentSetting(_Facts):
     """How clamp and channel were set: another range, other turns or another full scale have another gain."""
 
@@ -169,7 +177,8 @@ class ProbeRecord(_Event):
 
     `gain` is reading over truth by a straight line through `points`, its u without the reference's limits;
     `stability` the relative limit of how far it may move until it expires, `intercept_a` what the line leaves at no
-    current: the reference's own zero. `linearity` limits the bow between 0 and `valid_a.high`, relative to the
+    current: the reference's own zero; `covariance_a` is that of both in the fit, absent in records of before it was
+    kept. `linearity` limits the bow between 0 and `valid_a.high`, relative to the
     latter. `zero_a` and `drift_a` are of the session: later ones take a zero of their own.
     """
 
@@ -179,6 +188,7 @@ class ProbeRecord(_Event):
     gain: ChannelGain
     stability: Share
     intercept_a: Estimate
+    covariance_a: Signed | None = None
     linearity: Share
     hysteresis_a: NonNegative
     zero_a: Estimate
@@ -186,6 +196,11 @@ class ProbeRecord(_Event):
     noise_a2s: NonNegative
     valid_a: Span
     points: Annotated[list[Point], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> ProbeRecord:
+        _check_covariance(self.covariance_a, self.gain, self.intercept_a, "covariance_a")
+        return self
 
 
 class VoltageRecord(_Event):
@@ -200,12 +215,18 @@ class VoltageRecord(_Event):
     gain: ChannelGain
     stability: Share
     intercept_v: Estimate
+    covariance_v: Signed | None = None
     zero_v: Estimate
     noise_v2s: NonNegative
     sense: Literal["remote", "local"]
     lead_ohm: Estimate | None = None
     valid_v: Span
     points: Annotated[list[Point], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> VoltageRecord:
+        _check_covariance(self.covariance_v, self.gain, self.intercept_v, "covariance_v")
+        return self
 
 
 class StartFrames(_Facts):
@@ -372,15 +393,18 @@ def load_folder(folder: str | Path) -> list[Filed]:
 
 
 def save(record: Record, path: Path) -> Filed:
-    """Write a record; raises ConfigError when the file is there already or cannot be written."""
+    """Write a record, whole or not at all; raises ConfigError when the file is there already or cannot be written."""
     text = text_of(record)
+    partial = path.with_name(f"{path.name}.unfinished")
     try:
+        if path.exists():
+            raise ConfigError(f"{path}: there is a record already, and none is ever edited: name another file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path}: there is a record already, and none is ever edited: name another file") from None
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); name another place with --out") from error
     return Filed(path.name, text, record)
 

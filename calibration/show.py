@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.budget import student_t
+from calibration.line import u_of_line
 from calibration.records import (
     ChannelAccuracyRecord,
     Estimate,
@@ -93,12 +94,14 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
     s = record.setting
     if isinstance(record, ProbeRecord):
         unit, zero, intercept, valid = "A", record.zero_a, record.intercept_a, record.valid_a
+        shared = record.covariance_a
         wired = f"{record.setting.range_v_per_a * 1e3:g} mV/A, {counted(record.setting.turns, 'turn')}"
         if record.setting.reversed:
             wired += ", reversed"
         scale = f"{record.setting.full_scale_a:g} A full scale"
     else:
         unit, zero, intercept, valid = "V", record.zero_v, record.intercept_v, record.valid_v
+        shared = record.covariance_v
         wired = f"{record.setting.probe_ratio:g}:1, {record.sense} sense"
         scale = f"{record.setting.full_scale_v:g} V full scale"
     found = [
@@ -108,6 +111,13 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
         f"{relative_u(record, later=True) * 100:.2g} % (may move by {record.stability * 100:.2g} %)",
         f"zero {_estimate(zero, unit)}; the line passes {_estimate(intercept, unit)} beside it",
     ]
+    if shared is not None:
+        top = max(p.reference for p in record.points)
+        u = u_of_line(top, intercept.u, record.gain.u, shared)
+        found.append(
+            f"gain and intercept are correlated by {_correlation(record.gain, intercept, shared):+.2f} (covariance "
+            f"{shared:.3g} {unit}): at {top:.4g} {unit} the fit is known to u {u * 1e3:.2g} m{unit}"
+        )
     residual = max(abs(p.residual) for p in record.points)
     if isinstance(record, ProbeRecord):
         found.append(
@@ -119,6 +129,10 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
         if record.lead_ohm is not None:
             found.append(f"leads {record.lead_ohm.value * 1e3:.2f} mohm, u {record.lead_ohm.u * 1e3:.2g} mohm")
     return found
+
+
+def _correlation(gain: Estimate, intercept: Estimate, shared: float) -> float:
+    return shared / (gain.u * intercept.u) if gain.u and intercept.u else 0.0
 
 
 def _marker_delay(record: MarkerDelayRecord) -> list[str]:
@@ -147,8 +161,8 @@ def _estimate(estimate: Estimate, unit: str) -> str:
 
 def _point(point: Point, unit: str) -> str:
     return (
-        f"{point.direction:>4} {point.reference:.5f} {unit}: {point.reading:.5f} {unit}, "
-        f"left {point.residual * 1e3:+.3f} m{unit}"
+        f"{point.direction:>4}: {point.reference:.5f} {unit} by the reference, {point.reading:.5f} {unit} by the "
+        f"channel, {point.residual * 1e3:+.3f} m{unit} off the line"
     )
 
 

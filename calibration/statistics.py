@@ -15,12 +15,16 @@ BLOCKS = 40
 
 @dataclass(frozen=True)
 class MeanOfRecord:
-    """Mean of a record, its standard uncertainty with autocorrelation, and the dof behind that."""
+    """Mean of a record, its standard uncertainty with autocorrelation, and the dof behind that.
+
+    `rounding` limits what rounding to codes leaves in the mean, of which a record without noise shows nothing.
+    """
 
     mean: float
     u: float
     dof: float
     duration_s: float
+    rounding: float = 0.0
 
     @property
     def density(self) -> float:

@@ -119,7 +119,10 @@ def _procedure(session: Session, plan: Plan, args: argparse.Namespace) -> Voltag
             supply.output(True)
         supply.wait_settled(5.0)
         known.append(_known(session, direction))
-        session.say(f"{direction} {volts:g} V: {known[-1].steady.voltage.mean:.4f} V on the oscilloscope")
+        session.say(
+            f"{direction}, {volts:g} V asked for: {known[-1].volts:.4f} V read back by the supply, "
+            f"{known[-1].steady.voltage.mean:.4f} V on the oscilloscope, its zero included"
+        )
     bench_steps.switch_off(session.bench)
     loaded = _leads(session, plan) if session.lab.supply.sense == "local" else []
     session.load("board", "put the board back on its leads")
@@ -197,8 +200,8 @@ def evaluate(
             f"the gain is {line.slope:.4f}, further from 1 than twice the maker's limit: look at "
             "wiring.voltage.probe_ratio and at the switch on the probe"
         )
-    beside_v = abs(line.intercept / line.slope)
-    if beside_v > absolute + 3 * math.hypot(line.u_intercept, zero.voltage.u):
+    beside_v = abs(line.crossing)
+    if beside_v > absolute + 3 * math.hypot(line.u_crossing, zero.voltage.u):
         raise refuse(
             f"the line passes {beside_v * 1e3:.2f} mV beside zero, and the read-back's own zero may be off by "
             f"{absolute * 1e3:g} mV: is something still connected?"
@@ -212,6 +215,7 @@ def evaluate(
         gain=Estimate(value=line.slope, u=line.u_slope, dof=float(line.dof)),
         stability=plan.stability,
         intercept_v=Estimate(value=line.intercept, u=line.u_intercept, dof=float(line.dof)),
+        covariance_v=line.shared,
         zero_v=Estimate(value=zero.voltage.mean, u=zero.voltage.u, dof=zero.voltage.dof),
         noise_v2s=zero.voltage.density,
         sense=lab.supply.sense,

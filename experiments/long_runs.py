@@ -25,8 +25,9 @@ from experiments.moments import joined, moments
 from experiments.part_log import LogFit
 from experiments.parts import CONSECUTIVE, LONG, STEADY, Part, measure_part
 from experiments.plausible import check_sign
-from experiments.run_values import steady_from, values_of
+from experiments.run_values import values_of
 from experiments.shape import Captured, RunLook, look_of
+from experiments.steady_power import NotSteadyError, steady_from
 from instruments import markers
 
 CLOCK_RATE_LIMIT = 500e-6
@@ -54,6 +55,8 @@ class MeasuredRun(Measured):
     idle_records: tuple[Measured, ...] = ()
     look: RunLook | None = None
     """What was seen of the shape of its power, where that was asked for."""
+    of_row: tuple[Part, ...] = ()
+    """Records of other runs of its network and batch that are to stand for the whole, those that are not steady too."""
 
     @property
     def whole_s(self) -> float | None:
@@ -225,8 +228,8 @@ def put_together(parts: Sequence[Part], after: Part | None, wires: Wires, unused
     if data.method == STEADY:
         if not first.rise:
             raise ReductionError("the record does not show the gate's rise")
-        if not first.fall:
-            steady_from(first.pieces)  # refuses what is not steady
+        if not first.fall and steady_from(first.pieces, data.device_s) is None:
+            raise NotSteadyError(_kept(first))
     before = next((p for p in parts if p.idle is not None), None)
     baseline = next((p.idle for p in (before, after) if p is not None), None)
     if baseline is None:
@@ -249,6 +252,21 @@ def put_together(parts: Sequence[Part], after: Part | None, wires: Wires, unused
         after=after,
         unused=unused,
     )
+
+
+def with_others(runs: Sequence[MeasuredRun], not_steady: Sequence[Part]) -> list[MeasuredRun]:
+    """Let runs of which one record stands for the whole know those of the others of their row.
+
+    `not_steady` are the records that were refused: the power that goes up and down in them does so in the others too.
+    """
+    held = [run.parts[0] for run in runs if run.data.method == STEADY]
+
+    def others(run: MeasuredRun) -> tuple[Part, ...]:
+        mine = run.parts[0]
+        pair = mine.data.network, mine.data.batch
+        return tuple(p for p in (*held, *not_steady) if p is not mine and (p.data.network, p.data.batch) == pair)
+
+    return [replace(run, of_row=others(run)) if run.data.method == STEADY else run for run in runs]
 
 
 def with_idle_records(cells: Iterable[Measured], steady: Iterable[Measured]) -> list[Measured]:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
 
 from experiments.capture_data import ReductionError, Wires
-from experiments.check_signals import GAIN_LIMIT, LEAST_A, judge_current, judge_voltage
+from experiments.check_signals import GAIN_LIMIT, LEAST_A, judge_current, judge_voltage, most_noise
 from experiments.moments import Moments
 from instruments.lab import Lab
+from instruments.readback import Limits
 from instruments.scope_facts import beyond_the_clamp, clamp
-from instruments.waveform import Capture, Record
+from instruments.waveform import Capture, Preamble, Record
 
-BENCH_FAULTS = ("flat-line", "wrong-attenuation", "reversed-probe", "swapped-channels")
+SETTINGS_CHANGED = "settings-changed"
+"""Code of a record for which the oscilloscope was set otherwise than the sweep had set it."""
+
+STUCK = "stuck-read-back"
+"""Code of a supply that reads the same current whatever flows, so that nothing can be compared with it."""
+
+BENCH_FAULTS = ("flat-line", "wrong-attenuation", "reversed-probe", "swapped-channels", STUCK)
 """Codes that say that the bench is not wired as lab.yaml has it; another try will say the same."""
 
 LINE_FAULTS = (
@@ -49,6 +57,17 @@ SWAPPED_SHARE = 0.2
 
 LEFT_SHARE = 0.25
 """Share of the set voltage that no zero shows: the board's capacitors have run down, and no offset is so large."""
+
+VOLTAGE_LIMIT = 0.08
+"""How far the voltage's channel may lie from what the supply reads: more than probe, oscilloscope and read-back leave
+open together, and no jaws that a comparison could make up for."""
+
+STILL_STEPS = 1.5
+"""Steps of its display within which all readings of a supply are one and the same."""
+
+MOVED_STEPS, MOVED_LIMITS = 10.0, 4.0
+"""A current that moves by more than so many steps of the supply's display, and so many of its constant limits, cannot
+leave that display as it is."""
 
 FAR = 2.0
 """A gain further from 1 than this factor belongs to another switch, whatever its value."""
@@ -82,13 +101,13 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
     """
     current, voltage = capture.records[wires.current], capture.records[wires.voltage]
     for name, record in (("current", current), ("voltage", voltage)):
-        p = record.preamble
-        if not all(map(math.isfinite, vars(p).values())):
-            bad = [f.name for f in fields(p) if not math.isfinite(getattr(p, f.name))]
+        if bad := _not_finite(record.preamble):
             raise ReductionError(f"the {name}'s scale is not a number ({', '.join(bad)})", "not-a-number")
     if lab is not None and kind in ("zero", "idle"):
         _check_rest(lab, kind, voltage, capture.records[wires.markers], wires.gate_bit)
     if kind == "zero":
+        if lab is not None:
+            _check_zero(lab, current)
         return
     if lab is not None:
         if regulated and (fault := voltage_fault(lab, current, voltage)):
@@ -100,6 +119,12 @@ def check_records(capture: Capture, wires: Wires, kind: str, lab: Lab | None, *,
             "battery good, and its cable on the channel of wiring.current?",
             "flat-line",
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _not_finite(preamble: Preamble) -> list[str]:
+    """Fields that are no numbers; the preambles of one run are nearly all alike."""
+    return [f.name for f in fields(preamble) if not math.isfinite(getattr(preamble, f.name))]
 
 
 def _check_rest(lab: Lab, kind: str, voltage: Record, lines: Record, gate_bit: int) -> None:
@@ -116,6 +141,22 @@ def _check_rest(lab: Lab, kind: str, voltage: Record, lines: Record, gate_bit: i
             "the gate is high in a record in which nothing runs: this is the record of another acquisition, or the "
             "gate line is inverted or held high",
             "stale-record",
+        )
+
+
+def _check_zero(lab: Lab, current: Record) -> None:
+    """Refuse a zero whose noise alone fills the span: a clamp that is scaled too high shows all of itself too large."""
+    if _share(current, low=True) == _share(current, low=False) == 0.0:
+        return
+    noise_a, most_a = float(np.nanstd(current.values())), most_noise(lab)[0]
+    if noise_a > most_a:
+        w, probe = lab.wiring.current, lab.probe
+        raise ReductionError(
+            f"the current is clipped at the ends of its span, {w.low_a:g} to {w.high_a:g} A, with the output off: its "
+            f"noise is {noise_a:.2g} A rms, where clamp and converter leave {most_a:.2g} A. The clamp's range switch "
+            f"or its turns are not those of probe.range_v_per_a ({probe.range_v_per_a:g}) and probe.turns "
+            f"({probe.turns}) in lab.yaml; or a transformer is near it",
+            "wrong-attenuation",
         )
 
 
@@ -213,7 +254,41 @@ def gain_fault(lab: Lab, amps: float, volts: float, read_a: float, read_v: float
             return ReductionError(text, "reversed-probe")
         if _is_step(ratio) or not 1 / FAR <= ratio <= FAR:
             return ReductionError(text, "wrong-attenuation")
+    if read_v >= LEAST_A and abs(volts / read_v - 1) > VOLTAGE_LIMIT:
+        return voltage_unlike_the_supply(lab, volts, read_v)
     return None
+
+
+def stuck_fault(limits: Limits, idle_a: float, work_a: float, readings_a: Sequence[float]) -> ReductionError | None:
+    """Whether a supply reads one and the same current for the idle board and for the one at work.
+
+    `idle_a` and `work_a` are what the oscilloscope shows of both, `readings_a` all that the supply, which promises
+    `limits`, read meanwhile. None where it does not, or where both loads are too much alike to tell.
+    """
+    span_a, moved_a = max(readings_a) - min(readings_a), abs(work_a - idle_a)
+    if span_a > STILL_STEPS * limits.step or moved_a <= MOVED_STEPS * limits.step + MOVED_LIMITS * limits.absolute:
+        return None
+    return ReductionError(
+        f"the supply reads {np.mean(readings_a):.4g} A for the idle board and for the one at work alike, between which "
+        f"the current moves by {moved_a:.3g} A on the oscilloscope: its read-back stands still, and no gain can be "
+        "found by it. Switch the supply off and on, look at its display while the load changes, and have it repaired "
+        "if that stands still too",
+        STUCK,
+    )
+
+
+def voltage_unlike_the_supply(lab: Lab, volts: float, read_v: float) -> ReductionError:
+    """What to say of a voltage that is not the one that the supply reads at its output."""
+    w = lab.wiring.voltage
+    sense = "supply.sense and supply.lead_resistance_ohm, " if lab.supply.sense == "local" else ""
+    return ReductionError(
+        f"the voltage is {volts:.4g} V on CHAN{w.channel} where the supply reads {read_v:.4g} V, "
+        f"{(volts / read_v - 1) * 100:+.1f} % off: more than probe, oscilloscope and supply leave open together "
+        f"({VOLTAGE_LIMIT * 100:.0f} %). Look at the voltage's lead: its contact, its ground, its switch and "
+        f"compensation, {sense}wiring.voltage.probe_ratio ({w.probe_ratio:g}) in lab.yaml; then measure both with a "
+        "voltmeter",
+        "wrong-attenuation",
+    )
 
 
 def _is_step(ratio: float) -> bool:

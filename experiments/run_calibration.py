@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from calibration.choice import NO_RECORDS, Records
 from calibration.combine import Disagreement, disagreements
 from calibration.model import Calibration
 from calibration.reference import read_back_of
+from experiments import record_range
 from experiments.calibrations import combined, promised, records_of
 from experiments.capture_data import ReductionError, wires
 from experiments.gain_check import DRIFTED
 from experiments.measure import Measured, measure
-from experiments.plausible import gain_fault
+from experiments.plausible import gain_fault, stuck_fault
 from instruments.e3645a.ratings import FAMILY
 from instruments.errors import ConfigError
 from instruments.lab import Lab
@@ -49,10 +50,22 @@ def comparison_fault(lab: Lab, steady: list[Steady]) -> ReductionError | None:
     zero_i, zero_v = zeros[-1].mean_i, zeros[-1].mean_v
     if not amps or not volts or zero_i is None or zero_v is None:
         return None
+    if fault := _stands_still(lab, steady, measured.mean_i.mean, amps):
+        return fault
     at_a = float(np.mean(amps))
     lead_ohm = lab.supply.lead_resistance_ohm or 0.0 if lab.supply.sense == "local" else 0.0
     at_v = float(np.mean(volts)) - lead_ohm * at_a
     return gain_fault(lab, measured.mean_i.mean - zero_i.mean, measured.mean_v.mean - zero_v.mean, at_a, at_v)
+
+
+def _stands_still(lab: Lab, steady: list[Steady], work_a: float, readings_a: list[float]) -> ReductionError | None:
+    """Whether the supply read the same for the board at work as for the idle one, when that was read before."""
+    session = steady[-1][0].data.session
+    for measured, readings in reversed(steady[:-1]):
+        idle_a = [r.value for r in readings if r.quantity == "A"]
+        if measured.data.kind == "idle" and measured.data.session == session and measured.mean_i is not None and idle_a:
+            return stuck_fault(read_back_of(lab).current, measured.mean_i.mean, work_a, [*idle_a, *readings_a])
+    return None
 
 
 def find_calibration(lab: Lab, steady: list[Steady], records: Records = NO_RECORDS) -> Calibration | None:
@@ -117,6 +130,8 @@ def calibrations_of(
         if own is not None:
             found[session], said = combined(own, records)
             said = [*_calibration_notes(found[session], records), *_read_back_notes(lab, own), *said]
+            mine = [cell for cell in cells if cell.data.session == session]
+            said += record_range.notes(mine, found[session], records)
             said += [
                 f"{one}: {DRIFTED}: did the clamp move or warm up? Half of it is a limit in every ± of its rows"
                 for one in in_situ.changes(found[session])
@@ -158,35 +173,60 @@ class Contradiction:
 
 def contradictions(lab: Lab, steady: list[Steady], records: Records) -> dict[int, tuple[Contradiction, ...]]:
     """Which records the comparisons of each session of the bench contradict; sessions without any are left out."""
-    if records.probe is None and records.voltage is None:
-        return {}
     names: dict[str, str] = {j.filed.record.kind: j.filed.name for j in records.judged if j.used}
-    sessions: dict[int, list[Steady]] = {}
-    for measured, readings in steady:
-        sessions.setdefault(measured.data.session, []).append((measured, readings))
     found: dict[int, tuple[Contradiction, ...]] = {}
-    for session, mine in sessions.items():
-        own = _in_situ(lab, mine, records)
-        if own is None:
-            continue
+    for session, own in _own_by_session(lab, steady, records):
         said = disagreements(own, records.probe, records.voltage)
         if said:
             found[session] = tuple(Contradiction(names[kind], kind, one) for kind, one in said.items())
     return found
 
 
+def outside(lab: Lab, steady: list[Steady], records: Records) -> dict[int, tuple[record_range.Outside, ...]]:
+    """Which records do not hold at the comparisons of each session of the bench; sessions without any are left out."""
+    found = {
+        session: record_range.of_comparison(own, records) for session, own in _own_by_session(lab, steady, records)
+    }
+    return {session: said for session, said in found.items() if said}
+
+
+def _own_by_session(lab: Lab, steady: list[Steady], records: Records) -> Iterator[tuple[int, Calibration]]:
+    """What the captures of each session tell by themselves, where they hold a zero and there are records."""
+    if records.probe is None and records.voltage is None:
+        return
+    sessions: dict[int, list[Steady]] = {}
+    for measured, readings in steady:
+        sessions.setdefault(measured.data.session, []).append((measured, readings))
+    for session, mine in sessions.items():
+        own = _in_situ(lab, mine, records)
+        if own is not None:
+            yield session, own
+
+
 def require_agreement(lab: Lab, steady: list[Steady], records: Records) -> None:
-    """Raise ConfigError where a session's own comparison contradicts a record on which its results were to rest."""
-    found = contradictions(lab, steady, records)
-    said = dict.fromkeys(f"{one}; {one.advice}" for session in found.values() for one in session)
+    """Raise ConfigError where a session's own comparison contradicts a record on which its results were to rest.
+
+    Also where a record does not hold at the comparison's current or voltage.
+    """
+    wrong: list[record_range.Outside | Contradiction] = [
+        *(one for session in outside(lab, steady, records).values() for one in session),
+        *(one for session in contradictions(lab, steady, records).values() for one in session),
+    ]
+    said = dict.fromkeys(f"{one}; {one.advice}" for one in wrong)
     if said:
         raise ConfigError("--require-calibration: " + "\n".join(said))
 
 
 def flagged(
-    cells: list[Measured], contradicted: Mapping[int, object], calibrations: Mapping[int, Calibration]
+    cells: list[Measured],
+    contradicted: Mapping[int, object],
+    calibrations: Mapping[int, Calibration],
+    records: Records = NO_RECORDS,
 ) -> list[Measured]:
-    """The cells, flagged where their session's own comparisons contradict a record, or one another."""
+    """The cells, flagged where their session's own comparisons contradict a record, or one another.
+
+    Also where a record does not hold for their own mean current or voltage.
+    """
     drifted = {session for session, calibration in calibrations.items() if in_situ.changes(calibration)}
     found = []
     for m in cells:
@@ -195,6 +235,8 @@ def flagged(
             for code, sessions in ((DISAGREES, contradicted), (DRIFTED, drifted))
             if m.data.session in sessions and code not in m.data.flags
         ]
+        if m.data.session in calibrations and record_range.of_cell(m, calibrations[m.data.session], records):
+            codes.append(record_range.RANGE)
         found.append(replace(m, data=replace(m.data, flags=(*m.data.flags, *codes))) if codes else m)
     return found
 

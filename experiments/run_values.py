@@ -6,7 +6,7 @@ docs/long-runs.md derives the components.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,27 +17,16 @@ from calibration.budget import COVERAGE_PROBABILITY, student_t
 from calibration.model import Calibration
 from experiments.capture_data import ReductionError
 from experiments.components import BETWEEN, EDGES, CellValues, Unseen, rounding_limit
-from experiments.moments import Moments, corrected_power_w, joined
+from experiments.measure import rounding_of
+from experiments.moments import corrected_power_w, joined
 from experiments.parts import CONSECUTIVE, LONG
 from experiments.run_cuts import Cuts, cuts_of, in_step, watts_of
+from experiments.steady_power import LEAST_UNSEEN, half_range, steady_mean_w
 
 if TYPE_CHECKING:
     from experiments.long_runs import MeasuredRun
 
-NOT_STEADY = "not-steady"
-"""Code of a record whose power goes up and down, so that it says nothing of the time outside it."""
-
 OUTSIDE, CUT = "power outside the record", "batches cut by records"
-
-LEAST_UNSEEN = 5e-3
-"""Least limit of the relative difference between the power that was not recorded and that which was: the mean power of
-a board at one and the same work differs by some tenths of a percent from one second to the next run."""
-
-UNSTEADY = 0.05
-"""Relative half-range of a steady power's pieces beyond which it is none."""
-
-MOST_SETTLING = 0.5
-"""Share of the record's work that may pass before the power is steady."""
 
 Floats = NDArray[np.float64]
 
@@ -93,18 +82,25 @@ def values_of(run: MeasuredRun, calibration: Calibration) -> CellValues:
         clock_limit_s=run.clock_limit_s,
         unseen=unseen,
         idle_limit_w=idle.limit_w,
+        idle_error_a=abs(a_per_code) * idle.error_i,
+        idle_error_v=abs(v_per_code) * idle.error_v,
         run_images=data.images,
     )
 
 
 @dataclass(frozen=True)
 class _Idle:
-    """Idle current and power at the middle of a run; `effective_s` is the length of a record with as much noise."""
+    """Idle current and power at the middle of a run; `effective_s` is the length of a record with as much noise.
+
+    `error_i` and `error_v` limit what rounding leaves in the means, in codes.
+    """
 
     amps: float
     watts: float
     effective_s: float
     limit_w: float
+    error_i: float
+    error_v: float
 
 
 def _idle(run: MeasuredRun, calibration: Calibration) -> _Idle:
@@ -118,6 +114,8 @@ def _idle(run: MeasuredRun, calibration: Calibration) -> _Idle:
     values = [
         (at_s, current.correct(m.mean_i, at_s), corrected_power_w(m, current, voltage, at_s), m) for at_s, m in known
     ]
+    loop = next(p.window for p in run.parts if p.window is not None)
+    rounding = [rounding_of(m, loop) for _, m in known]
     if len(values) == 1:
         _, amps, watts, m = values[0]
         others = [
@@ -126,13 +124,15 @@ def _idle(run: MeasuredRun, calibration: Calibration) -> _Idle:
             if r.mean_i is not None and r.mean_v is not None
         ]
         spread_w = max(watts, *others) - min(watts, *others) if others else 0.0
-        return _Idle(amps, watts, m.duration_s, max(spread_w, LEAST_UNSEEN * abs(watts)))
+        return _Idle(amps, watts, m.duration_s, max(spread_w, LEAST_UNSEEN * abs(watts)), *rounding[0])
     (t0, a0, w0, m0), (t1, a1, w1, m1) = values
     # The run begins where the stretch before it ends; stretches count at their middles.
     from_s, to_s = t0 + m0.duration_s / 2, t1 + m1.duration_s / 2
     share = min(1.0, ((m0.duration_s + run.run_s) / 2) / (to_s - from_s)) if to_s > from_s else 0.5
     noise = (1 - share) ** 2 / m0.duration_s + share**2 / m1.duration_s
-    return _Idle((1 - share) * a0 + share * a1, (1 - share) * w0 + share * w1, 1 / noise, abs(w1 - w0) / 2)
+    error_i, error_v = ((1 - share) * e0 + share * e1 for e0, e1 in zip(*rounding, strict=True))  # may lie alike
+    amps, watts = (1 - share) * a0 + share * a1, (1 - share) * w0 + share * w1
+    return _Idle(amps, watts, 1 / noise, abs(w1 - w0) / 2, error_i, error_v)
 
 
 # --- what was not recorded ---------------------------------------------------------------------------
@@ -240,12 +240,11 @@ def _unseen_of_tiles(run: MeasuredRun, calibration: Calibration) -> dict[str, tu
 def _steady(run: MeasuredRun, calibration: Calibration, seen_w: float) -> tuple[float, dict[str, tuple[Unseen, ...]]]:
     """Mean power of a run: what was recorded, and the steady power for the rest of its time."""
     (part,) = run.parts[:1]
-    pieces = watts_of(part, calibration)[steady_from(part.pieces) :]
     outside = max(0.0, 1.0 - part.seconds / run.run_s)
-    power_w = seen_w * (1 - outside) + float(pieces.mean()) * outside
-    off_w = outside * max(half_range(pieces), LEAST_UNSEEN) * float(pieces.mean())
+    steady_w, limit_w = steady_mean_w(part, run.of_row, calibration)
+    power_w = seen_w * (1 - outside) + steady_w * outside
     time_s = run.run_s / (run.data.images or 1)
-    return power_w, _of_power(_of_limit(OUTSIDE, off_w), time_s)
+    return power_w, _of_power(_of_limit(OUTSIDE, outside * limit_w), time_s)
 
 
 def _of_power(error: Unseen, time_s: float) -> dict[str, tuple[Unseen, ...]]:
@@ -257,31 +256,3 @@ def _of_power(error: Unseen, time_s: float) -> dict[str, tuple[Unseen, ...]]:
         "energy_per_image_j": per_image,
         "net_energy_per_image_j": per_image,
     }
-
-
-def steady_from(pieces: Sequence[Moments]) -> int:
-    """From which piece of a record's work on the power is steady; raises ReductionError where it is nowhere.
-
-    The later half must agree with the earlier one to `LEAST_UNSEEN`, and no piece may lie off by more than `UNSTEADY`.
-    """
-    power = np.array([m.mean_vi for m in pieces])
-    for start in range(math.floor(MOST_SETTLING * len(power)) + 1):
-        rest = power[start:]
-        half = len(rest) // 2
-        mean = float(rest.mean())
-        if (
-            abs(float(rest[:half].mean() - rest[half:].mean())) <= LEAST_UNSEEN * abs(mean)
-            and half_range(rest) <= UNSTEADY
-        ):
-            return start
-    raise ReductionError(
-        f"the power is not steady in the record: its pieces go from {power.min():.3g} to {power.max():.3g} V A "
-        "(uncorrected), so that nothing is said of the time outside it: choose --long-batch consecutive or "
-        "longer-record",
-        NOT_STEADY,
-    )
-
-
-def half_range(values: Floats) -> float:
-    """Half of the distance between the smallest and the largest value, relative to their mean."""
-    return float(np.ptp(values)) / 2 / abs(float(values.mean()))

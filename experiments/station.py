@@ -19,20 +19,17 @@ from experiments.energy import results
 from experiments.flags import with_code
 from experiments.measure import Measured
 from experiments.plan import Plan
-from experiments.plausible import BENCH_FAULTS
+from experiments.plausible import BENCH_FAULTS, SETTINGS_CHANGED
 from experiments.run_calibration import comparison_fault, find_calibration
 from experiments.traces import CaptureRow, Reading, TraceWriter
 from instruments import bench_steps, scope_facts
-from instruments.bench import Bench, load_drivers, require_read_back, supply_limits
+from instruments.bench import Bench
 from instruments.clock import Clock
 from instruments.dut import Dut
-from instruments.e3645a import check_set_points
 from instruments.errors import BenchError, CaptureError, ConfigError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.scope_facts import (
-    capabilities,
-    channel_settings,
     clamp,
     sources,
     unlike_the_plan,
@@ -44,6 +41,9 @@ POINTS = scope_facts.POINTS
 
 FETCH_S, PRE_TRIGGER = bench_steps.FETCH_S, bench_steps.PRE_TRIGGER
 """Longest transfer of one capture, s; share of the record before the trigger."""
+
+IDLE_READINGS = 3
+"""Readings of the supply's current during a record of the idle board."""
 
 DUT_STARTS = 3
 """Starts of a device that fail in a row before it is given up for the rest of the sweep."""
@@ -100,6 +100,7 @@ class Station:
     session: int = 0
     records: Records = NO_RECORDS
     steady: list[tuple[Measured, list[Reading]]] = field(default_factory=list)
+    _asked: dict[str, str] = field(default_factory=dict)
 
     @property
     def lab(self) -> Lab:
@@ -124,7 +125,31 @@ class Station:
         Returns the settings as the oscilloscope reports them.
         """
         self.window_s = self.plan.window_s
-        return bench_steps.set_up_scope(self.bench, self.plan.window_s, self.say)
+        found = bench_steps.set_up_scope(self.bench, self.plan.window_s, self.say)
+        self._asked = {name: found[name] for name in bench_steps.of_a_record(self.lab) if name in found}
+        return found
+
+    def require_settings(self) -> None:
+        """Raise ReductionError where somebody has set the oscilloscope otherwise since it was set up.
+
+        To be called after a record was fetched, so that what was changed before it or during it is seen.
+        """
+        if not self._asked:  # a driver of another family names its settings otherwise
+            return
+        try:
+            found = self.bench.scope.read_back(list(self._asked))
+        except InstrumentError as error:
+            _log.warning("whether the oscilloscope's settings are still those of the sweep is not known: %s", error)
+            return
+        changed = [
+            f"{name} is {found[name]}, not {asked}" for name, asked in self._asked.items() if found[name] != asked
+        ]
+        if changed:
+            raise ReductionError(
+                f"the oscilloscope's settings were changed during the sweep, at its front panel or by another program: "
+                f"{', '.join(changed)}; leave them alone while a sweep runs",
+                SETTINGS_CHANGED,
+            )
 
     def set_window(self, window_s: float) -> None:
         """Set the length of the record, with the trigger one division from its left end."""
@@ -213,9 +238,21 @@ class Station:
         if self.window_s != self.plan.window_s:
             self.set_window(self.plan.window_s)
         host_s, utc_s = self.clock.monotonic(), self.clock.time()
-        capture = bench_steps.forced_record(self.bench, self.window_s)
+        readings: list[Reading] = []
+
+        def read_current(until_s: float) -> None:
+            """What the supply reads of the idle board, against which it is seen to follow the one at work."""
+            began_s = self.clock.monotonic()
+            while len(readings) < IDLE_READINGS and self.clock.monotonic() < until_s:
+                amps = self.bench.supply.measure_current_a()
+                readings.append(Reading("A", amps, self.clock.monotonic() - began_s))
+
+        if kind == "idle":
+            capture = bench_steps.forced_record(self.bench, self.window_s, read_current)
+        else:
+            capture = bench_steps.forced_record(self.bench, self.window_s)
         row = CaptureRow(kind, host_s=host_s, utc_s=utc_s, window_asked_s=self.window_s)
-        return self.commit(row, capture, ())
+        return self.commit(row, capture, readings)
 
     def first_zero(self) -> None:
         """Take the zero without which nothing can be reduced; raises CaptureError when it cannot be used."""
@@ -224,6 +261,10 @@ class Station:
         try:
             first = self.steady_capture("zero").data.capture
         except Rejected as rejected:
+            if rejected.code in BENCH_FAULTS:
+                raise ConfigError(
+                    f"the zero with the output off: {rejected.code}: {rejected}; nothing was measured"
+                ) from (rejected)
             raise CaptureError(
                 f"the zero with the output off cannot be used: {rejected}", reason="zero", instrument="scope"
             ) from rejected
@@ -251,6 +292,7 @@ class Station:
                     raise ReductionError(
                         f"the record is short: {capture.duration_s:g} s of the {row.window_asked_s:g} s asked for"
                     )
+                self.require_settings()
                 measured = self.checks.measure(
                     self.data_of(index, row, capture),
                     wires(self.lab),
@@ -324,14 +366,3 @@ class Station:
             gate_jitter_s=row.gate_jitter_s,
             quiet_after_s=row.quiet_after_s,
         )
-
-
-def check_without_instruments(lab: Lab) -> None:
-    """Find the mistakes of a lab.yaml that need no instrument to be found. Raises ConfigError."""
-    capabilities(lab)
-    channel_settings(lab)
-    require_read_back(lab, load_drivers(lab)[1])
-    facts, limits = lab.supply, supply_limits(lab)
-    check_set_points("supply", facts.range, limits, facts.voltage_v, facts.current_limit_a)
-    if facts.ovp_v > limits.ovp_v:
-        raise ConfigError(f"supply: ovp_v {facts.ovp_v:g} is above the {limits.ovp_v:g} V that it can be set to")

@@ -53,6 +53,7 @@ def probe(lab: Lab, gain: float = 1.01, u: float = 3e-4, **changes: Any) -> Prob
         "gain": Estimate(value=gain, u=u, dof=7.0),
         "stability": 0.005,
         "intercept_a": Estimate(value=0.002, u=2e-4, dof=7.0),
+        "covariance_a": None,
         "linearity": 5e-4,
         "hysteresis_a": 1e-4,
         "zero_a": Estimate(value=0.01, u=6e-4, dof=39.0),

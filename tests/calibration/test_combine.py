@@ -12,7 +12,7 @@ from calibration.budget import Budget, Component
 from calibration.combine import disagreements, with_records
 from calibration.in_situ import CHANGE, changes
 from calibration.model import Calibration, Channel, Gain, GainTerm, Noise, Offset, ZeroPoint
-from calibration.records import Estimate, ProbeRecord
+from calibration.records import Estimate, ProbeRecord, Span
 from instruments.e3645a.ratings import READ_BACK
 from tests.worlds import shipped_lab
 
@@ -54,7 +54,7 @@ def test_without_records_nothing_changes() -> None:
     assert with_records(own(1.0), None, None) == (own(1.0), [])
 
 
-@pytest.mark.parametrize("at_a", [0.15, 0.8, 2.0])
+@pytest.mark.parametrize("at_a", [0.15, 0.8, 1.3])
 def test_together_they_know_more_than_either(at_a: float) -> None:
     record = probe(LAB, gain=1.010)
     alone = own(1.011, at_a)
@@ -77,7 +77,7 @@ def specified() -> Gain:
 
 def test_what_both_share_is_never_weighed_away() -> None:
     """The read-back's relative limit is in both: a perfect record and a perfect run still have it."""
-    record = probe(LAB, gain=1.0, u=1e-9, stability=0.0)
+    record = probe(LAB, gain=1.0, u=1e-9, stability=0.0, valid_a=Span(low=0.0, high=200.0))
     gain = with_records(own(1.0, 100.0, noise=1e-9, drift=0.0), record, None)[0].current.gain
     assert gain.u_reference == pytest.approx(0.0015 / math.sqrt(3.0), rel=0.02)
     by_shunt = probe(LAB, gain=1.0, u=1e-9, stability=0.0, reference=SHUNT)
@@ -112,11 +112,11 @@ def test_honest_records_are_hardly_ever_refused_and_a_clamp_that_moved_is() -> N
     assert not disagreements(own(1.010), probe(LAB, gain=1.0), None)
 
 
-def comparisons(*values: float) -> Calibration:
+def comparisons(*values: float, at_a: float = AT_A) -> Calibration:
     """A run with several comparisons with the supply, and what they differ by as a limit."""
-    mean = own(float(np.mean(values)))
+    mean = own(float(np.mean(values)), at_a)
     change = GainTerm(CHANGE, (max(values) - min(values)) / 2 / math.sqrt(3.0))
-    each = tuple(own(value).current.gain for value in values)
+    each = tuple(own(value, at_a).current.gain for value in values)
     gain = replace(mean.current.gain, others=(*mean.current.gain.others, change), each=each)
     return replace(mean, current=replace(mean.current, gain=gain))
 
@@ -136,9 +136,20 @@ def test_what_a_gain_did_during_a_run_stays_in_the_interval_whatever_a_record_we
     )
     assert moved.value == still.value
     (change,) = (term for term in moved.others if term.name == CHANGE)
-    assert change.u == pytest.approx(0.004 / math.sqrt(3.0))
+    assert 0.004 / math.sqrt(3.0) < change.u < 2 * 0.004 / math.sqrt(3.0)
     assert interval(moved) > max(0.95 * 0.004, interval(still))
     assert moved.each
+
+
+@pytest.mark.parametrize("went", [-0.01, 0.008])
+def test_a_record_that_tells_one_end_of_a_change_does_not_hide_the_other(went: float) -> None:
+    """At 0.2 A a record has nearly all the weight: its gain is that before the change, and the work came after it."""
+    away = comparisons(1.0, 1.0 + went, at_a=0.2)
+    assert disagreements(away, probe(LAB, gain=1.0), None) == {}
+    gain = with_records(away, probe(LAB, gain=1.0), None)[0].current.gain
+    assert abs(gain.value - 1.0) < 0.15 * abs(went)
+    for truth in (1.0, 1.0 + went / 2, 1.0 + 0.95 * went):
+        assert abs(gain.value / truth - 1) < interval(gain)
 
 
 def test_comparisons_of_a_run_contradict_each_other_beyond_chance_and_what_matters() -> None:

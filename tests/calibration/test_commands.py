@@ -32,7 +32,7 @@ from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
 from instruments.simulated.station import Station
-from tests.sweeps import ROOT, output_is_on, rows, run, served_bench
+from tests.sweeps import ROOT, output_is_on, rows, run, run_undrawn, served_bench
 
 TX1 = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 SEED, DELAY_S = 5, 3e-4
@@ -182,11 +182,12 @@ def test_show_says_it_in_words(bench: Bench, capsys: pytest.CaptureFixture[str])
         "until it expires",
         "at 22.5 °C",
         "leads",
+        "gain and intercept are correlated by -0.",
         "start frames: 4",
     ):
         assert part in said
     assert show.main([str(bench.records / "probe.yaml"), "--points"]) == 0
-    assert capsys.readouterr().out.count("left") == 9
+    assert capsys.readouterr().out.count(" A by the reference, ") == 9
     assert show.main([str(bench.lab)]) == 2
 
 
@@ -212,7 +213,7 @@ def swept(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep with all records of the bench, by its lab file."""
     lab = bench_file(bench.lab.parent, ("dut:\n", "calibrations: records\n\ndut:\n"), name="calibrated.yaml")
     out = tmp_path_factory.mktemp("swept") / "run"
-    done = run("experiments.power_sweep", "--lab", lab, "--out", out, "--require-calibration", *QUICK)
+    done = run_undrawn("experiments.power_sweep", "--lab", lab, "--out", out, "--require-calibration", *QUICK)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     assert "weights" in done.stdout
@@ -252,7 +253,7 @@ def test_a_sweep_rests_on_its_records_and_says_so(
 
 
 def test_a_replay_gives_the_same_and_another_record_another_result(bench: Bench, swept: Path, tmp_path: Path) -> None:
-    assert replay.main([str(swept / "trace.h5"), "--out", str(tmp_path / "same"), "--quiet"]) == 0
+    assert replay.main([str(swept / "trace.h5"), "--out", str(tmp_path / "same"), "--quiet", "--results-only"]) == 0
     same = (tmp_path / "same" / "results.csv").read_text()
     assert same.replace(" (replayed)", "") == (swept / "results.csv").read_text()
     of_probe: ProbeRecord = bench.record("probe")
@@ -260,8 +261,8 @@ def test_a_replay_gives_the_same_and_another_record_another_result(bench: Bench,
         update={"gain": of_probe.gain.model_copy(update={"value": of_probe.gain.value * 1.004}), "raw": None}
     )
     save(other, tmp_path / "other.yaml")
-    given = ["--calibration", str(tmp_path / "other.yaml")]
-    assert replay.main([str(swept / "trace.h5"), "--out", str(tmp_path / "o"), "--quiet", *given]) == 0
+    given = ["--quiet", "--results-only", "--calibration", str(tmp_path / "other.yaml")]
+    assert replay.main([str(swept / "trace.h5"), "--out", str(tmp_path / "o"), *given]) == 0
     before, after = the_row(swept), the_row(tmp_path / "o")
     assert after["source"] == "simulated (replayed, calibration other)"
     change = float(after["net_power_w"]) / float(before["net_power_w"]) - 1
@@ -272,7 +273,7 @@ def test_a_replay_gives_the_same_and_another_record_another_result(bench: Bench,
 def test_a_record_narrows_the_interval_and_the_delay_moves_the_window(
     bench: Bench, swept: Path, tmp_path: Path
 ) -> None:
-    done = run("experiments.power_sweep", "--lab", bench.lab, "--out", tmp_path / "bare", *QUICK)
+    done = run_undrawn("experiments.power_sweep", "--lab", bench.lab, "--out", tmp_path / "bare", *QUICK)
     assert done.returncode == 0, done.stderr
     bare, with_records = the_row(tmp_path / "bare"), the_row(swept)
     assert float(with_records["net_power_w_u"]) < 0.8 * float(bare["net_power_w_u"])
@@ -289,6 +290,7 @@ def test_a_record_narrows_the_interval_and_the_delay_moves_the_window(
     ("change", "code"),
     [
         ({"expires": "past"}, "expired"),
+        ({"made": "future"}, "made later: it was made"),
         ({"serials": {"probe": "ANOTHER"}}, "foreign serial"),
         ({"setting": {"turns": 5}}, "out of range: it is of turns 5, and here turns is 1"),
         ({"setting": {"range_v_per_a": 0.01}}, "out of range: it is of range_v_per_a 0.01"),
@@ -301,11 +303,13 @@ def test_a_record_that_does_not_fit_is_warned_of_or_refused(
     if "expires" in change:
         days = timedelta(days=40)
         update: dict[str, Any] = {"made": record.made - days, "expires": record.made - timedelta(days=30)}
+    elif "made" in change:
+        update = {"made": record.made + timedelta(days=40), "expires": record.made + timedelta(days=50)}
     else:
         update = {name: getattr(record, name).model_copy(update=value) for name, value in change.items()}
     path = tmp_path / "unfit.yaml"
     path.write_text(text_of(record.model_copy(update=update)))
-    asked = ["--lab", str(bench.lab), "--dry-run", *QUICK, "--calibration", str(path)]
+    asked = ["--lab", str(bench.lab), "--dry-run", *QUICK, "--quiet", "--calibration", str(path)]
     assert power_sweep.main(asked) == 0
     assert f"warning: calibration record unfit.yaml (probe) is not used: {code}" in capsys.readouterr().err
     assert power_sweep.main([*asked, "--require-calibration"]) == 2

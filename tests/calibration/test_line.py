@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from calibration.line import bow, fit_line
+from calibration.line import bow, fit_line, u_of_line
 
 X = np.array([0.13, 0.39, 0.65, 0.98, 1.3, 1.14, 0.81, 0.52, 0.26])
 
@@ -27,15 +27,21 @@ def test_errors_in_both_directions_are_as_large_as_it_says() -> None:
     """Draws around a line: the pulls of slope and intercept have mean 0 and spread 1."""
     rng = np.random.default_rng(2)
     u_x, u_y = np.full(X.size, 4e-4), np.full(X.size, 3e-4)
-    pulls = []
+    pulls, crossings = [], []
     for _ in range(400):
         x = X + u_x * rng.standard_normal(X.size)
         y = 0.002 + 1.013 * X + u_y * rng.standard_normal(X.size)
         line = fit_line(x, y, u_x, u_y)
         u_intercept, u_slope = np.sqrt(np.diag(line.covariance))
-        pulls.append([(line.slope - 1.013) / u_slope, (line.intercept - 0.002) / u_intercept])
+        at_heart = line.intercept + 0.7 * line.slope - (0.002 + 0.7 * 1.013)
+        u_heart = u_of_line(0.7, u_intercept, u_slope, line.covariance[0, 1])
+        pulls.append([(line.slope - 1.013) / u_slope, (line.intercept - 0.002) / u_intercept, at_heart / u_heart])
+        crossings.append([(line.crossing + 0.002 / 1.013) / (line.u_crossing / line.birge)])
     assert np.abs(np.mean(pulls, axis=0)).max() < 0.2
-    assert np.std(pulls, axis=0) == pytest.approx([1, 1], abs=0.1)
+    assert np.std(pulls, axis=0) == pytest.approx([1, 1, 1], abs=0.1)
+    assert np.std(crossings) == pytest.approx(1, abs=0.1)
+    assert line.shared < 0
+    assert u_heart < 0.5 * np.hypot(u_intercept, 0.7 * u_slope)  # which their covariance makes so small
 
 
 def test_points_that_scatter_more_than_they_say_widen_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def lab() -> Lab:
 def test_what_is_written_reads_back_the_same(lab: Lab, tmp_path: Path) -> None:
     of_maker = load(LAB.parent / "calibration" / "records" / "makers-limits-1146b-100mv.yaml").record
     lead = Estimate(value=0.05, u=0.002, dof=2.0)
-    for record in (probe(lab, temperature_c=23.5), voltage(lab, lead_ohm=lead), marker_delay(lab), of_maker):
+    of_clamp = probe(lab, temperature_c=23.5, covariance_a=-5e-8)
+    for record in (of_clamp, voltage(lab, lead_ohm=lead), marker_delay(lab), of_maker):
         path = tmp_path / f"{record.kind}.yaml"
         written = save(record, path)
         assert load(path) == written
@@ -41,6 +43,23 @@ def test_what_is_written_reads_back_the_same(lab: Lab, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="ever edited"):
             save(record, path)
     assert [f.record.made for f in load_folder(tmp_path)] == sorted(f.record.made for f in load_folder(tmp_path))
+
+
+def test_a_record_is_whole_or_not_there(lab: Lab, tmp_path: Path) -> None:
+    path, before = tmp_path / "probe.yaml", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # a disk that fills
+    try:
+        with pytest.raises(ConfigError, match=r"cannot be written \(File too large\)"):
+            save(probe(lab), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "probe.yaml.unfinished").write_text("of a program that was killed")
+    save(probe(lab), path)
+    assert [filed.name for filed in load_folder(tmp_path)] == ["probe.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["probe.yaml"]
+    with pytest.raises(ConfigError, match="none is ever edited"):
+        save(probe(lab), path)
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,6 +84,7 @@ def test_numbers_come_back_to_the_last_bit(value: float, u: float, dof: float | 
         ("drift_a: 0.0001", "drift_a: .nan", "drift_a: input should be a finite number"),
         ("gain: {value: ", "gain: {value: 0.0, u: 0.1, dof: 9.0} # ", "reading over truth is between 0.5 and 2"),
         ("points:", "points: [", "is not valid YAML"),
+        ("linearity:", "covariance_a: 1.0\nlinearity:", "covariance_a 1: no more than u of gain times u of intercept"),
         ("noise_a2s: 4e-08", "noise_a2s: 4e-08\nnoise_a2s: 1.0", "is not valid YAML"),
     ],
 )
@@ -121,8 +141,10 @@ def test_a_record_fits_its_bench_until_it_expires(lab: Lab) -> None:
         assert codes(lab, record) == []
         assert codes(lab, record, MADE + timedelta(days=7)) == []
         assert codes(lab, record, MADE + timedelta(days=8)) == ["expired"]
-        # A run may be corrected with what was found after it.
+        # A day, for clocks of unlike zones; a replay may be given what was found after its run.
         assert codes(lab, record, MADE - timedelta(days=1)) == []
+        assert codes(lab, record, MADE - timedelta(days=2)) == ["made later"]
+        assert problems(filed(record), Setup.of(lab, MADE - timedelta(days=2)), at_any_time=True) == ()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +157,7 @@ def test_a_record_fits_its_bench_until_it_expires(lab: Lab) -> None:
         ("probe", {"reversed": True}, {"probe": "out of range"}),
         ("supply", {"sense": "local", "lead_resistance_ohm": 0.1}, {"voltage": "out of range"}),
         ("supply", {"serial": "7"}, {}),
+        ("supply", {"voltage_v": 30.0}, {"voltage": "out of range"}),
         ("dut", {"name": "another board"}, {"marker_delay": "foreign serial"}),
     ],
 )
