@@ -9,8 +9,9 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m experiments.power_sweep
 
 # Lint, types, import contracts, then every test; sweeps mostly wait, so three files at a time, two processors or not.
+# Programs that tests start find what Python made of their modules, even where it is told to keep nothing.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import coverage
-from benchmarks.coverage import APERTURE_S, WIRES, Bench, Errors
+from benchmarks.drawn_bench import APERTURE_S, BATCH, BATCH_S, BATCHES, DELAY_S, LAB, WIRES, Bench, Errors
 from calibration import in_situ
 from calibration.budget import Budget
 from calibration.model import Calibration, Channel
@@ -192,7 +191,7 @@ def _bench(seed: int, launch_s: float | None = None) -> LongBench:
 
 @functools.cache
 def _lab() -> Lab:
-    return lab_yaml.load(coverage.LAB)
+    return lab_yaml.load(LAB)
 
 
 @functools.cache
@@ -260,10 +259,10 @@ MOST, TARGET_PERCENT, SCATTER = 10, 1.0, 0.008
 def _one_run() -> CellValues:
     """Values of one run without errors or noise."""
     bench = _bench(1)
-    bench.mark_run(10.0, coverage.BATCH_S)
-    images = coverage.BATCHES * coverage.BATCH
-    capture = bench.capture(10.0 - coverage.DELAY_S, 0.0)
-    data = CaptureData(0, "cell", "net", 4, 0, 10.0, capture, coverage.BATCHES, images)
+    bench.mark_run(10.0, BATCH_S)
+    images = BATCHES * BATCH
+    capture = bench.capture(10.0 - DELAY_S, 0.0)
+    data = CaptureData(0, "cell", "net", 4, 0, 10.0, capture, BATCHES, images)
     calibration = _calibration()
     silent = replace(calibration.noise, current_a2s=0.0, voltage_v2s=0.0)
     return measure(data, WIRES).values(replace(calibration, noise=silent))

@@ -10,9 +10,11 @@ in under 60 s on two cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -92,7 +94,8 @@ def main() -> None:
     try:
         asked = {"--networks": options.networks, "--batches": options.batches, "--repeats": options.repeats}
         where = {"--lab": str(options.lab), "--out": str(out / "run")}
-        code = power_sweep.main(["--quiet", *(word for pair in {**where, **asked}.items() for word in pair)])
+        with contextlib.redirect_stdout(sys.stderr):
+            code = power_sweep.main(["--quiet", *(word for pair in {**where, **asked}.items() for word in pair)])
         size = (out / "run" / "trace.h5").stat().st_size
     finally:
         shutil.rmtree(out)

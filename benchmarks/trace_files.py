@@ -155,9 +155,9 @@ def undoing(capture: Capture) -> Callable[[], None]:
     import zlib
 
     from experiments.traces import schema
-    from experiments.traces.writer import _chunk
+    from experiments.traces.columns import chunk
 
-    packed = [(_chunk(schema.stored(r, capture.records[r].codes), capture.points), r) for r in ROLES]
+    packed = [(chunk(schema.stored(r, capture.records[r].codes), capture.points), r) for r in ROLES]
 
     def undo() -> None:
         for data, role in packed:
@@ -229,11 +229,12 @@ def main() -> None:
     table: dict[str, dict[str, float]] = {}
     if options.only and not options.many:
         parser.error("--only says which of --many: give both")
+    gate_bit = lab_yaml.load(options.lab).wiring.gate.digital
     for name, sample in realistic_captures(options.lab).items():
         if options.bits and not name.startswith(options.bits):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            kinds = {"long": sample, "short": every(sample, 10)} if options.many else {}
+            kinds = {"long": sample, "short": every(sample, 10, gate_bit)} if options.many else {}
             for kind, one in kinds.items():
                 if options.only in (None, kind):
                     table[f"{options.many} {kind} captures, {name}"] = many(Path(folder), one, options.many)

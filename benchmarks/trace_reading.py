@@ -56,14 +56,17 @@ def unlike(capture: Capture, number: int) -> Capture:
     return Capture({**capture.records, "current": replace(current, codes=codes)})
 
 
-def every(sample: Sample, nth: int) -> Sample:
-    """Each nth sample, at so many times the sampling period."""
+def every(sample: Sample, nth: int, gate_bit: int) -> Sample:
+    """Each nth sample, at so many times the sampling period; without the start frame, whose edges that may merge."""
     records = {}
     for role, record in sample.capture.records.items():
         codes, p = record.codes[::nth].copy(), record.preamble
         p = replace(p, points=len(codes), x_increment_s=nth * p.x_increment_s)
+        if role == "markers":
+            codes[: int(np.argmax((codes >> gate_bit) & 1))] = codes[0]
         records[role] = replace(record, preamble=p, codes=codes)
-    return replace(sample, capture=Capture(records))
+    row = replace(sample.row, start_frame=-1, start_frame_edges=0)
+    return replace(sample, capture=Capture(records), row=row)
 
 
 def write(path: Path, sample: Sample, captures: int) -> None:

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 from experiments import dut_host
-from experiments.command import complain, say
+from experiments.command import complain, run, say
 
 SHEBANG = b"#!/usr/bin/env python3\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -64,7 +64,11 @@ def build(path: Path) -> str:
 
 
 def main(path: str) -> int:
-    """Build the file and print its check sums; 0, or 2 when it cannot be written."""
+    """Build the file and print its check sums; 0, 2 when it cannot be written, 3 when they cannot be told."""
+    return run(lambda: _build(path))
+
+
+def _build(path: str) -> int:
     try:
         digest = build(Path(path))
     except OSError as error:

@@ -17,11 +17,11 @@ from experiments.plan import make_plan
 from experiments.run_calibration import find_calibration
 from experiments.station import FETCH_S, PowerLost, Rejected, Station
 from experiments.traces import CaptureRow, TraceWriter
-from instruments import lab as lab_yaml
 from instruments.bench import Bench, open_bench, open_transcript, roll_call
 from instruments.dut import Dut
 from instruments.errors import BenchError, CaptureError, DutError, IdentityError, LinkError, SettingError
 from instruments.lab import Lab
+from instruments.lab_checks import read_bench
 from instruments.scope_facts import POINTS, USUAL_RATE_HZ, acquisition_plan
 from instruments.waveform import Capture, Record
 
@@ -40,7 +40,7 @@ def check(lab_path: Path, findings: Findings, *, power: bool = True, transcript:
     Raises ConfigError for a bad lab.yaml, LinkError or IdentityError when an instrument does not answer or is
     another one (the findings then say who does answer), InstrumentError when one fails during the checks.
     """
-    lab = lab_yaml.load(lab_path)
+    lab, _ = read_bench(lab_path)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(open_transcript(transcript, lab)) if transcript is not None else None
         try:

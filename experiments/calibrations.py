@@ -13,7 +13,7 @@ from calibration.choice import Records, Setup
 from calibration.combine import with_records
 from calibration.model import Calibration
 from calibration.records import Filed, load, load_folder, parse
-from instruments.errors import ConfigError
+from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
 
 if TYPE_CHECKING:
@@ -93,21 +93,37 @@ def to_json(records: Records) -> str:
 def records_of(reader: TraceReader) -> Records:
     """The records that a run is to be reduced with: those stored in its file, less the kinds that `reader` was given.
 
-    Judged by the bench and the day of the run, not by today. Raises ConfigError for a stored record that is damaged.
+    Judged by the bench and the day of the run, not by today. Raises as `stored_records` does.
     """
-    stored = reader.json("calibrations")
-    entries = stored if isinstance(stored, list) else []
     given = list(reader.calibrations or ())
     kinds = {filed.record.kind for filed in given}
-    kept = [parse(e["text"], f"{reader.path}:/provenance/calibrations/{e['name']}") for e in entries]
-    filed = [*given, *(f for f in kept if f.record.kind not in kinds)]
+    filed = [*given, *(f for f in stored_records(reader) if f.record.kind not in kinds)]
     if not filed:
         return Records()
     captures = reader.captures()
     times = [row["utc_s"] for row in captures if row["utc_s"] == row["utc_s"]]
     when = datetime.fromtimestamp(min(times), UTC) if times else datetime.now(UTC)
     has_zero = any(row["kind"] == "zero" and row["state"] == "committed" for row in captures)
-    return Records.choose(filed, Setup.of(reader.lab(), when, has_zero=has_zero))
+    return Records.choose(filed, Setup.of(reader.lab(), when, has_zero=has_zero), given)
+
+
+def stored_records(reader: TraceReader) -> list[Filed]:
+    """The records that stand in a run's file.
+
+    Raises TraceError for one that is not that of the SHA-256 beside it, ConfigError for one that cannot be read.
+    """
+    stored = reader.json("calibrations")
+    found = []
+    for entry in stored if isinstance(stored, list) else []:
+        place = f"{reader.path}:/provenance/calibrations/{entry['name']}"
+        filed = parse(entry["text"], place)
+        if entry.get("sha256", filed.sha256) != filed.sha256:
+            raise TraceError(
+                f"{place}: is not the record that was stored: its SHA-256 is {filed.sha256[:16]}…, "
+                f"{str(entry['sha256'])[:16]}… was noted; replay with --calibration and the record itself"
+            )
+        found.append(filed)
+    return found
 
 
 def combined(calibration: Calibration, records: Records) -> tuple[Calibration, list[str]]:

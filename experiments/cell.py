@@ -14,18 +14,16 @@ from experiments.flags import NO_CODE
 from experiments.journal import CaptureRow, Reading
 from experiments.measure import Measured
 from experiments.modelled import known_size
-from experiments.parts import CONSECUTIVE, LONG, STEADY
 from experiments.plan import Cell, Method
-from experiments.plausible import LINE_FAULTS
-from experiments.run_steps import FILL, TELL_S, RunSteps
+from experiments.plausible import LINE_FAULTS, SETTINGS_CHANGED
+from experiments.record_choice import FILL, MARGIN, record_for
+from experiments.run_steps import TELL_S, RunSteps
 from experiments.station import POINTS, PRE_TRIGGER, Rejected, Station
+from experiments.watched import require_sensor
 from instruments.dut import DutRefusedError, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError, LinkError
 from instruments.interrupts import undisturbed
 from instruments.waveform import Capture
-
-MARGIN = 0.04
-"""Share of the record kept free at its end when a loop that turns out slow is cut short."""
 
 WARMUP_S = 5.0
 """Longest warm-up: most networks settle in half a second; three batches may take three times as long."""
@@ -41,9 +39,6 @@ _log = logging.getLogger(__name__)
 
 QUICK = 4.0
 """Samples below which a batch is too short for its edges to be told apart for sure."""
-
-LEAST_BATCHES = 3.2
-"""Batches that a record of a long run must hold, so that there is a whole one wherever it begins."""
 
 
 class CellWork:
@@ -114,7 +109,7 @@ class CellWork:
                 return attempt(0.8 ** (number - 1))
             except Rejected as error:
                 rejected = error
-                lost = error.capture < 0
+                lost = error.capture < 0 or error.code == SETTINGS_CHANGED
             except DutError as error:
                 rejected = because(error)
             except LinkError as error:
@@ -137,7 +132,11 @@ class CellWork:
         # A heavy load is the better comparison: the read-back's 5 mA weigh less.
         ready, _ = self._prepare(network, batch, shrink, max(GAIN_WINDOW_S, self.plan.window_s), Method())
         self._batch_samples = ready.batch_time_s * POINTS / self.station.window_s
-        return self.station.commit(*self._run("gain", ready, read_supply=True))
+        row, capture, readings = self._run("gain", ready, read_supply=True)
+        measured = self.station.commit(row, capture, readings)
+        if self.station.watch:
+            require_sensor(self.station.watch, row.device_facts)
+        return measured
 
     def steady(self, kind: str) -> None:
         """Take a zero or an idle record, with a second try. Raises Rejected with the reason."""
@@ -220,27 +219,3 @@ class CellWork:
 def _code_of(error: InstrumentError) -> str:
     """The code under which an instrument's error is listed in docs/flags.md."""
     return "stale-record" if isinstance(error, CaptureError) and error.reason == "stale" else NO_CODE
-
-
-def record_for(method: Method, batches: int, batch_s: float, usual_s: float) -> tuple[float, str]:
-    """The length of record for batches of a length, s, and how a run is put together that it does not hold.
-
-    An empty text means that one record holds it.
-    """
-    needed_s = max(batches, 1.5) * batch_s / (1 - PRE_TRIGGER - MARGIN)
-    if method.long_s is not None:
-        needed_s = LEAST_BATCHES * batch_s
-        if needed_s <= usual_s or method.long_batch == "longer-record":
-            return (usual_s if needed_s <= usual_s else _longer(needed_s)), LONG
-        return usual_s, CONSECUTIVE
-    if needed_s <= usual_s:
-        return usual_s, ""
-    if method.long_batch == "longer-record":
-        return _longer(needed_s), ""
-    return usual_s, CONSECUTIVE if method.long_batch == "consecutive" else STEADY
-
-
-def _longer(seconds: float) -> float:
-    """The next 1-2-5 length of record that holds the seconds."""
-    decade = 10.0 ** math.floor(math.log10(seconds))
-    return next(m * decade for m in (1.0, 2.0, 5.0, 10.0) if m * decade >= seconds)

@@ -14,19 +14,17 @@ from experiments.long_runs import MeasuredRun, RunCollector
 from experiments.parts import FLAGS, LONG, STEADY
 from experiments.plan import Cell
 from experiments.plausible import BENCH_FAULTS
+from experiments.record_choice import RESERVE
 from experiments.run_files import log_s
 from experiments.run_steps import TELL_S, Begun, RunSteps
-from experiments.run_values import NOT_STEADY
 from experiments.station import FETCH_S, POINTS, Rejected
+from experiments.steady_power import NOT_STEADY
 from instruments import bench_steps
 from instruments.dut import Done, Ready
 from instruments.dut_protocol import MAX_BATCHES
 from instruments.errors import CaptureError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.waveform import Capture
-
-RESERVE = 1.03
-"""How much longer than asked for a long run is to last: it ends before a batch that might take it further."""
 
 PATIENCE = 2.0
 """How many times as long, or as many batches, as the warm-up tells a run is allowed."""
@@ -176,6 +174,7 @@ class RunOfCell:
         failure: ReductionError | None = None
         measured: MeasuredRun | None = None
         try:
+            self.station.require_settings()
             measured = collector.finish(log_s(facts.gate_rise_ns, facts.batch_end_ns))
         except ReductionError as error:
             failure = error

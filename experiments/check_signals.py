@@ -97,11 +97,7 @@ def judge_zero(lab: Lab, current: Record, voltage: Record) -> list[Finding]:
     zero_a, noise_a = mean(current), float(np.nanstd(amps))
     zero_v, noise_v = mean(voltage), float(np.nanstd(volts))
     limit_a = OFFSET_LIMIT_A / probe.turns
-    channels = Channel.both(lab)
-    most_a, most_v = (
-        NOISE_FACTOR * math.hypot(own, channel.span / CONVERTER_STEPS)
-        for own, channel in zip((probe.noise_a, 0.002 * lab.supply.voltage_v), channels, strict=True)
-    )
+    most_a, most_v = most_noise(lab)
     return [
         _one(
             abs(zero_a) <= limit_a,
@@ -124,6 +120,15 @@ def judge_zero(lab: Lab, current: Record, voltage: Record) -> list[Finding]:
         ),
         _noise("voltage", noise_v, most_v, "V"),
     ]
+
+
+def most_noise(lab: Lab) -> tuple[float, float]:
+    """The noise that probe and converter explain with the output off, A and V rms."""
+    most_a, most_v = (
+        NOISE_FACTOR * math.hypot(own, channel.span / CONVERTER_STEPS)
+        for own, channel in zip((clamp(lab).noise_a, 0.002 * lab.supply.voltage_v), Channel.both(lab), strict=True)
+    )
+    return most_a, most_v
 
 
 def _noise(signal: str, rms: float, most: float, unit: str) -> Finding:

@@ -16,7 +16,7 @@ from calibration.choice import Records
 from experiments import clock_fit
 from experiments.capture_data import CaptureData, ReductionError, Wires, changed
 from experiments.measure import Measured, measure
-from experiments.plausible import check_comparison, check_records, check_sign
+from experiments.plausible import SETTINGS_CHANGED, check_comparison, check_records, check_sign
 from experiments.related import Relation, relate
 from instruments import markers
 from instruments.lab import Lab
@@ -40,6 +40,7 @@ class Checks:
     live: bool = False
     delay_s: float = 0.0
     _seen: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    _scales: dict[tuple[int, str], tuple[float, float, float]] = field(default_factory=dict)
 
     def measure(self, data: CaptureData, wires: Wires, log_ns: Log = (), readings_a: Sequence[float] = ()) -> Measured:
         """Reduce a capture as `measure.measure` does, once it has passed every check; flags are added to its own.
@@ -57,9 +58,27 @@ class Checks:
     def before(self, data: CaptureData, wires: Wires, readings_a: Sequence[float] = ()) -> None:
         """Check the records alone."""
         check_records(data.capture, wires, data.kind, None if self.imported else self.lab, regulated=self.live)
+        if not self.imported:
+            self._same_scale(data, wires)
         self._once(data, wires)
         if data.kind == "gain" and not self.imported:
             check_comparison(self.lab, data.capture.records[wires.current], list(readings_a))
+
+    def _same_scale(self, data: CaptureData, wires: Wires) -> None:
+        """Refuse a record whose channel was scaled otherwise than in its session's first, as no sweep does.
+
+        The zero and the gain were found at that scale, and an error of scale and offset belongs to it.
+        """
+        for role in (wires.current, wires.voltage):
+            p = data.capture.records[role].preamble
+            scale = p.y_increment, p.y_origin, p.y_reference
+            first = self._scales.setdefault((data.session, role), scale)
+            if scale != first:
+                raise ReductionError(
+                    f"the {role}'s scale is {scale[0]:.4g} a step about {scale[1]:.4g}, in the session's first record "
+                    f"{first[0]:.4g} about {first[1]:.4g}: somebody changed it at the oscilloscope",
+                    SETTINGS_CHANGED,
+                )
 
     def _once(self, data: CaptureData, wires: Wires) -> None:
         """Refuse a record that came before in its session: noise never repeats (a simulated bench begun anew does)."""

@@ -5,8 +5,8 @@ Whole numbers add up to the same in any order, so that no result depends on how 
 A processor sums narrow numbers several times as fast as wide ones. A piece's codes therefore lose the low bits that
 are zero in all of them (an oscilloscope's 12 bits arrive as words whose last four are zero), and are taken above their
 lowest: what is left of a steady supply's voltage is a few steps, so that its product with the current fits into 16 bits
-again. Whether it does is known beforehand from the lowest and highest codes; where it does not, doubles hold the
-products.
+again. Whether it does is known beforehand from the lowest and highest codes; where it does not, words of 32 bits
+hold the products.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import numpy.typing as npt
 from instruments.waveform import Codes
 
 LARGEST_BLOCK = 1 << 17
-"""Fewer pairs cost more calls, more leave a processor's cache; of so many, sums of words fit into 33 bits, and sums of
-products of two words into the 53 bits of a double."""
+"""Fewer pairs cost more calls, more leave a processor's cache."""
 
 WORD = 0xFFFF
 """Largest number of 16 bits."""
@@ -39,9 +38,6 @@ FOURS = 64
 
 CACHE_LINE = 64
 """Bytes of a line of the cache."""
-
-DOUBLES = 1 << 13
-"""Products held as doubles at once."""
 
 Words = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float64]
@@ -130,7 +126,11 @@ class _Scratch(threading.local):
         self.narrow = _room(LARGEST_BLOCK, np.uint8)
         self.words = _room(2 * LARGEST_BLOCK, np.uint16).reshape(2, -1)
         self.columns = _room(LARGEST_BLOCK // 2, np.uint16)
-        self.doubles = _room(2 * DOUBLES, np.float64).reshape(2, -1)
+
+    @functools.cached_property
+    def products(self) -> npt.NDArray[np.uint32]:
+        """Few records need them."""
+        return _room(LARGEST_BLOCK, np.uint32)
 
 
 def _room(n: int, dtype: type) -> npt.NDArray[Any]:
@@ -178,12 +178,8 @@ def _piece(i: Codes, v: Codes, scratch: _Scratch) -> tuple[int, ...]:
     if top_a * top_b <= WORD:
         sum_ab = _total(np.multiply(a, b, out=a), top_a * top_b, scratch.columns)
     else:
-        sum_ab = 0
-        for at in range(0, n, DOUBLES):
-            x, y = scratch.doubles[:, : min(DOUBLES, n - at)]
-            np.copyto(x, a[at : at + DOUBLES])
-            np.copyto(y, b[at : at + DOUBLES])
-            sum_ab += int(np.dot(x, y))
+        products = np.multiply(a, b, out=scratch.products[:n], dtype=np.uint32)
+        sum_ab = int(np.add.reduce(products, dtype=np.uint64))
     base_i = base_a << shift_i
     sum_i, sum_v = n * base_i + (sum_a << shift_i), n * base_v + (sum_b << shift_v)
     sum_vi = (sum_ab << (shift_i + shift_v)) + base_i * sum_v + base_v * sum_i - n * base_i * base_v

@@ -119,7 +119,7 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
             more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
             notes.append(f"only {name} has a result ({why} in the other): {', '.join(labels[:NAMED])}{more}")
         if mine.calibration is None:
-            notes.append(f"{name} is a table alone: its repeats and the parts of its uncertainty are not known")
+            notes.append(f"{name} is a table alone: {_not_known(mine)}")
     together = next((s for row in rows if (s := row.quantities["energy_per_image_j"].scatter) is not None), None)
     if together is not None:
         notes.append(
@@ -133,6 +133,18 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
         codes = ", ".join(dict.fromkeys(code for row in flagged for code in row.flags))
         notes.append(f"{len(flagged)} rows are flagged in A or B (docs/flags.md): {codes}")
     return notes
+
+
+def _not_known(side: Side) -> str:
+    """What a table does not tell, and what is made of that."""
+    from experiments.comparison.sides import TABLE
+
+    if any(c.name == TABLE for row in side.rows.values() for budget in row.budgets.values() for c in budget.components):
+        return (
+            "its repeats and the parts of its uncertainty are not known, so that each interval is taken for that of "
+            "the distribution that proves least; put its budgets.json beside it, or name its trace.h5"
+        )
+    return "its repeats are not known, nor what its errors have in common with the other's"
 
 
 def table_lines(rows: Sequence[ComparedRow]) -> list[list[str]]:

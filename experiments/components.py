@@ -229,11 +229,13 @@ def _of_power(quantity: str, cells: list[CellValues]) -> list[Component]:
         *_of_gain(voltage, value),
         limit("current linearity", calibration.bow_a(amps, idle_amps if net else None), volts_per, "A"),
         Component("current zero, noise", current.offset.u_noise, to_zero, "A"),
+        limit("current zero, quantisation", current.offset.rounding, to_zero, "A"),
         limit("current at output off", calibration.residual_a, to_zero, "A"),
     ]
     if not net:
         to_zero_v = amps_per * (1.0 - volts / voltage.gain.at)
         parts.append(Component("voltage zero, noise", voltage.offset.u_noise, to_zero_v, "V"))
+        parts.append(limit("voltage zero, quantisation", voltage.offset.rounding, to_zero_v, "V"))
         parts.append(Component("current zero, drift", current.offset.u_drift, volts_per, "A"))
     noise = calibration.noise
     loops, idles = _mean_of(1 / (c.captured_s or c.duration_s) for c in cells), _mean_of(1 / c.idle_s for c in cells)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,58 +74,85 @@ _SWITCHES = ("channels_last", "compile", "cuda_graphs")
 class Told(Mapping[str, Any]):
     """What a device told of a run, as a tree; empty where its text cannot be read.
 
-    Only the text is kept, and read when it is asked for: as a tree, thousands of runs would not fit into memory.
+    Only the text is kept, packed, and read when it is asked for: as trees, thousands of runs would not fit into memory.
+    What devices tell of their runs is much alike, so that little is left of a text beside another one, `like`.
     """
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, like: bytes = b"") -> None:
+        self._like = like
+        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_DEFAULT_STRATEGY, like)
+        self._packed = packer.compress(text.encode()) + packer.flush()
 
     def __getitem__(self, name: str) -> Any:
-        return _tree(self._text)[name]
+        return _tree(self._packed, self._like)[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_tree(self._text))
+        return iter(_tree(self._packed, self._like))
 
     def __len__(self) -> int:
-        return len(_tree(self._text))
+        return len(_tree(self._packed, self._like))
 
 
 @functools.lru_cache(maxsize=64)
-def _tree(text: str) -> dict[str, Any]:
+def _tree(packed: bytes, like: bytes) -> dict[str, Any]:
     try:
-        tree = json.loads(text)
+        tree = json.loads(zlib.decompressobj(-zlib.MAX_WBITS, zdict=like).decompress(packed))
     except (ValueError, RecursionError):  # nested without end
         return {}
     return tree if isinstance(tree, dict) else {}
 
 
 @dataclass(frozen=True)
+class Durations:
+    """Whole numbers of a unit of time, (n,), in as few bytes as they need: there are some for every batch of a file."""
+
+    counts: NDArray[np.integer[Any]]
+    unit_s: float
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64], unit_s: float) -> Durations:
+        """Keep durations."""
+        low, high = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+        kinds: tuple[type[np.integer[Any]], ...] = (np.uint16, np.uint32)
+        kind = next((k for k in kinds if low >= 0 and high <= np.iinfo(k).max), np.int64)
+        return cls(counts.astype(kind), unit_s)
+
+    @property
+    def s(self) -> Floats:
+        """The durations in seconds."""
+        return np.asarray(self.counts * np.float64(self.unit_s))
+
+
+@dataclass(frozen=True)
 class DeviceRun:
-    """One committed run. Times in s; `marker_batches_s` is empty where the samples are too few to trust."""
+    """One committed run. Times in s; `marker_batches` is empty where the samples are too few to trust."""
 
     repeat: int
     images: int
     marker_s: float
     device_s: float
-    batches_s: Floats
-    marker_batches_s: Floats
+    batches: Durations
+    marker_batches: Durations
     ready: Facts
     done: Facts
     flags: tuple[str, ...]
     fit: ClockFit | None = None
     """How the marker edges of the batches follow the device's log; None where there are too few to tell."""
-    shape: RunShape | None = None
 
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """One network and batch over its repeats; `outcome` is what became of it, `batch` counts images."""
+    """One network and batch over its repeats; `outcome` is what became of it, `batch` counts images.
+
+    `shape` is that of power over all repeats; None where no repeat's could be looked at.
+    """
 
     network: str
     batch: int
     outcome: str
     flags: tuple[str, ...]
-    runs: tuple[DeviceRun, ...] = field(default=())
+    runs: tuple[DeviceRun, ...] = ()
+    shape: Shape | None = None
 
     def _mean(self, value: Callable[[DeviceRun], float]) -> float:
         return float(np.mean([value(run) for run in self.runs])) if self.runs else math.nan
@@ -148,19 +176,14 @@ class DeviceRow:
     @property
     def batches_s(self) -> Floats:
         """Duration of every batch of every repeat, by the device's log."""
-        return _joined([run.batches_s for run in self.runs])
+        return _joined([run.batches.s for run in self.runs])
 
     @property
     def marker_batches_s(self) -> Floats:
         """The same by the marker edges; empty where any run's cannot be trusted."""
-        if any(not run.marker_batches_s.size for run in self.runs):
+        if any(not run.marker_batches.counts.size for run in self.runs):
             return np.empty(0)
-        return _joined([run.marker_batches_s for run in self.runs])
-
-    @property
-    def shape(self) -> Shape | None:
-        """The shape of power over all repeats; None where no repeat's could be looked at."""
-        return of_row([run.shape for run in self.runs if run.shape is not None])
+        return _joined([run.marker_batches.s for run in self.runs])
 
     @property
     def batch_cv(self) -> float:
@@ -286,16 +309,15 @@ def run_of(
     if window is None or loop is None or not data.images:
         raise ValueError("the capture holds no measured loop")
     rise_ns, fall_ns = row["gate_rise_ns"], row["gate_fall_ns"]
-    device_s = (fall_ns - rise_ns) * 1e-9 if fall_ns > rise_ns else math.nan  # imported runs have no device's clock
-    batches_s = np.diff(ends_ns, prepend=rise_ns) * 1e-9
-    edges = np.array([loop.start, *loop.batch_ends], dtype=np.float64)
-    marker_batches_s = np.diff(edges) * window.dt_s
-    if not marker_batches_s.size or marker_batches_s.mean() < TRUSTED_SAMPLES * window.dt_s:
-        marker_batches_s = np.empty(0)
+    timed = fall_ns > rise_ns and data.images == row["images"]  # not imported runs, nor part of one
+    device_s = (fall_ns - rise_ns) * 1e-9 if timed else math.nan
+    ends = np.array(loop.batch_ends, dtype=np.int64)
+    samples = np.diff(ends, prepend=loop.start)
+    if not samples.size or samples.mean() < TRUSTED_SAMPLES:
+        samples = samples[:0]
     fitted = measured.clock
     if fitted is None and measured.whole_s is None:
-        ends_s = np.array(loop.batch_ends, dtype=np.float64) * window.dt_s
-        fitted = clock_fit.fit(ends_s, np.asarray(ends_ns * 1e-9), window.dt_s)
+        fitted = clock_fit.fit(np.asarray(ends * window.dt_s), np.asarray(ends_ns * 1e-9), window.dt_s)
     gate = done.get("gate_ns")
     whole_s = device_s
     if isinstance(gate, Sequence) and len(gate) == 4 and all(number({"t": t}, "t") is not None for t in gate):
@@ -305,8 +327,8 @@ def run_of(
         data.images,
         measured.whole_s or window.duration_s,
         device_s,
-        batches_s,
-        marker_batches_s,
+        Durations.of(np.diff(ends_ns, prepend=rise_ns), 1e-9),
+        Durations.of(samples, window.dt_s),
         ready,
         done,
         in_order(
@@ -321,15 +343,20 @@ def run_of(
 
 
 def row_of(
-    network: str, batch: int, runs: Sequence[DeviceRun], states: Sequence[str], codes: Sequence[str] = ()
+    network: str,
+    batch: int,
+    runs: Sequence[DeviceRun],
+    states: Sequence[str],
+    codes: Sequence[str] = (),
+    shapes: Sequence[RunShape] = (),
 ) -> DeviceRow:
     """Put a row together from its committed runs, and from the states in which its other cells ended.
 
-    `codes` are those of its repeats without a result, and of the row as a whole.
+    `codes` are those of its repeats without a result, and of the row as a whole, `shapes` those of its runs' power.
     """
     flags = [*codes, *(code for run in runs for code in run.flags)]
     flags += of_repeats([run.marker_s / run.images for run in runs])
     outcome = "measured"
     if not runs:
         outcome = next((o for o in ("out of memory", "refused", "rejected") if o in states), "not measured")
-    return DeviceRow(network, batch, outcome, in_order(flags), tuple(runs))
+    return DeviceRow(network, batch, outcome, in_order(flags), tuple(runs), of_row(shapes))

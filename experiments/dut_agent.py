@@ -344,6 +344,18 @@ def _build(path: str) -> int:
     return agent_archive.main(path)
 
 
+def _print(text: str) -> int:
+    """Print a text; 0, or 3 where standard output cannot be written, as on a full disk."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print("dut_agent: standard output cannot be written (%s)" % error.strerror, file=sys.stderr)
+        return 3
+    return 0
+
+
 def _arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments.dut_agent", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
@@ -359,7 +371,10 @@ def _arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Serve until the input closes. Returns 0, 2 when the lines cannot be had, 128 + n after signal n."""
+    """Serve until the input closes. Returns 0, 2 when the lines cannot be had, 128 + n after signal n.
+
+    With --check 3, when what there is cannot be told.
+    """
     options = _arguments(arguments)
     if options.build:
         return _build(options.build)
@@ -371,8 +386,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if options.check:
             found = Agent(line, None).hello()
             found["sensors"] = dut_sensors.read()
-            print(json.dumps(found, indent=2))
-            return 0
+            return _print(json.dumps(found, indent=2))
         if sys.stdin is not None and sys.stdin.isatty():
             print("dut_agent: waits for a bench on its standard input; --check shows what is here", file=sys.stderr)
         read_fd, write_fd = _take_standard_streams()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instruments.dut import Done
 
 UNMEASURED = ("rejected", "refused", "out of memory")
 """States in which a cell ends without a result; `reason` says why."""
@@ -54,6 +58,21 @@ class CaptureRow:
     true_energy_j: float = math.nan
     true_idle_power_w: float = math.nan
     batch_end_ns: Sequence[int] = field(default_factory=tuple)
+
+    def with_log(self, done: Done) -> CaptureRow:
+        """Add what the device told of its run: batches, its own times, the run's number on the lines."""
+        return replace(
+            self,
+            batches=done.batches,
+            images=done.images,
+            gate_rise_ns=done.gate_ns[1],
+            gate_fall_ns=done.gate_ns[2],
+            start_frame=-1 if done.start_frame is None else done.start_frame,
+            start_frame_edges=done.start_frame_edges,
+            device_busy_s=done.busy_s,
+            quiet_after_s=done.quiet_s,
+            batch_end_ns=done.batch_ns,
+        )
 
 
 @dataclass(frozen=True)

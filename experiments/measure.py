@@ -81,13 +81,13 @@ def measure(data: CaptureData, wires: Wires) -> Measured:
     before the gate.
     """
     if data.problem is not None:
-        raise ReductionError(data.problem)
+        raise ReductionError(data.problem, data.problem_code)
     current, voltage = data.capture.records[wires.current], data.capture.records[wires.voltage]
     dt_s = current.preamble.x_increment_s
     if data.kind in ("zero", "idle"):
         n = len(current.codes)
-        moments(current, voltage, 0, n, rounded=False)
-        return Measured(data, *_means(current, voltage, 0, n), None, None)
+        sums = moments(current, voltage, 0, n)
+        return Measured(data, *_rounded(_means(current, voltage, 0, n), sums), None, None)
     window, quiet = _window(data, wires)
     require_trigger(data, window.start, dt_s)
     guard = idle_guard(quiet, dt_s)
@@ -131,7 +131,7 @@ def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
     `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
     """
     moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
-    loop = measured.loop and replace(measured.loop, batch_ends=array("q", measured.loop.batch_ends))
+    loop = measured.loop and replace(measured.loop, batch_ends=array("I", measured.loop.batch_ends))
     return changed(measured, data=facts_of(measured.data), loop=loop, undelayed=moved)
 
 
@@ -199,6 +199,15 @@ def _window(data: CaptureData, wires: Wires) -> tuple[markers.Window, int]:
     return decoded.window, max(0, min(woken, frame.start if frame is not None else woken))
 
 
+def _rounded(means: tuple[MeanOfRecord, MeanOfRecord], sums: Moments) -> tuple[MeanOfRecord, MeanOfRecord]:
+    """Both means of a record with what rounding leaves in them: without noise, up to half a step that does not show."""
+    i, v = means
+    return (
+        replace(i, rounding=abs(sums.scale_i.slope) * rounding_limit(sums.step_i, sums.ripple_i)),
+        replace(v, rounding=abs(sums.scale_v.slope) * rounding_limit(sums.step_v, sums.ripple_v)),
+    )
+
+
 def _means(current: Record, voltage: Record, start: int, stop: int) -> tuple[MeanOfRecord, MeanOfRecord]:
     dt_s = current.preamble.x_increment_s
     if stop - start < 2 * BLOCKS:
@@ -263,7 +272,7 @@ class _Baseline:
     error_v: float
 
 
-def _rounding(idle: Moments, loop: Moments) -> tuple[float, float]:
+def rounding_of(idle: Moments, loop: Moments) -> tuple[float, float]:
     """What rounding leaves in the means of an idle stretch, codes; one without any ripple has the steps of the loop."""
     return (
         rounding_limit(loop.step_i if idle.ripple_i == 0 else max(idle.step_i, loop.step_i), idle.ripple_i),
@@ -281,7 +290,7 @@ def _baseline(measured: Measured, before: Moments, window: Moments, calibration:
     amps = current.correct(before.mean_i, data.at_s)
     watts = corrected_power_w(before, current, voltage, data.at_s)
     volts = voltage.correct(before.mean_v, data.at_s)
-    error_i, error_v = _rounding(before, window)
+    error_i, error_v = rounding_of(before, window)
     alone = _Baseline(amps, watts, before.duration_s, None, error_i, error_v)
     if after is None or loop is None:
         return alone
@@ -293,7 +302,7 @@ def _baseline(measured: Measured, before: Moments, window: Moments, calibration:
     share = ((loop.start + loop.stop) - before.n) / (2 * after.start + whole.n - before.n)  # middles, in samples
     of_change = noise.current_a2s * (1 / before.duration_s + 1 / whole.duration_s)
     after_w = corrected_power_w(whole, current, voltage, data.at_s)
-    after_i, after_v = _rounding(after.halves[0], window)
+    after_i, after_v = rounding_of(after.halves[0], window)
     return _Baseline(
         amps + share * (current.correct(whole.mean_i, data.at_s) - amps),
         watts + share * (after_w - watts),

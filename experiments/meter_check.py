@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, metavar="DIR", help="where trace.h5 and the report go (default: nowhere)")
     p.add_argument("--unattended", action="store_true", help="nobody is there to prepare the current clamp")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    p.add_argument("--quiet", action="store_true", help="show no progress")
+    p.add_argument("--quiet", action="store_true", help="show no progress: only results, warnings and errors")
     return p
 
 
@@ -91,20 +91,18 @@ def _measure(args: argparse.Namespace, folder: Path) -> None:
     from experiments.plan import RunOptions
     from experiments.progress import shown
     from experiments.session import instruments_of, run_session
-    from experiments.station import Station, check_without_instruments
+    from experiments.station import Station
     from experiments.traces import TraceWriter, check_writable
-    from instruments import lab as lab_yaml
     from instruments.bench import open_bench
     from instruments.errors import BenchError, ConfigError
+    from instruments.lab_checks import read_bench
 
-    lab_text = lab_yaml.read_text(args.lab)
-    lab = lab_yaml.parse(lab_text, name=str(args.lab))
+    lab, lab_text = read_bench(args.lab)
     seed = args.seed if args.seed is not None else lab.simulation.seed if lab.simulation is not None else 1
     device = "auto" if lab.dut.simulated is not None else "cpu"
     plan = trains.plan(
         args.trains.split(",") if args.trains else trains.TRAINS, args.repeats, seed, RunOptions(device=device)
     )
-    check_without_instruments(lab)
     if os.path.exists(folder / TRACE):
         raise ConfigError(f"{folder} already holds a run ({TRACE}): name another folder with --out")
     check_writable(folder)
@@ -192,6 +190,10 @@ def _closing(found: MeterCheck) -> Sequence[str]:
     if found.source == "simulated":
         inside = sum(abs(t.our_error) <= t.relative_u for t in found.trains)
         lines.append(f"The truth lies in our 95 % interval in {inside} of {len(found.trains)} records (simulated).")
+    if found.sensor is None:
+        lines.append(
+            "No sensor was checked: none was read while the trains ran; --sensor NAME, when measuring, reads one."
+        )
     return [*lines, *(f"note: {note}" for note in found.notes)]
 
 

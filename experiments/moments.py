@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 from calibration.model import Channel
 from experiments.capture_data import ReductionError
 from experiments.code_sums import LARGEST_BLOCK, code_sums
-from instruments.waveform import Codes, Record
+from instruments.waveform import Codes, Preamble, Record
 
 SAMPLED = 4096
 """Samples of a stretch from which the distance of codes is judged, and how well noise spreads them."""
@@ -126,7 +127,12 @@ def joined(stretches: Sequence[Moments]) -> Moments:
 
 def scale(record: Record) -> Scale:
     """Give the affine scale of a record's codes from its preamble."""
-    p = record.preamble
+    return _scale(record.preamble)
+
+
+@functools.lru_cache(maxsize=64)
+def _scale(p: Preamble) -> Scale:
+    """Preambles of one run are nearly all alike."""
     return Scale(p.y_increment, p.y_origin - p.y_reference * p.y_increment)
 
 

@@ -81,12 +81,11 @@ class Method:
     target_u: float | None = None
     gain_check: bool = False
 
-    def lines(self, window_s: float, repeats: int, most: int) -> list[str]:
+    def lines(self, repeats: int, most: int) -> list[str]:
         """All of it in words, for a plan."""
         found = []
         if self.long_s is not None:
-            count = captures_of(self.long_s, window_s)
-            found.append(f"long mode: runs of at least {self.long_s:g} s, about {count} captures of each")
+            found.append(f"long mode: runs of at least {self.long_s:g} s in consecutive captures")
         if self.long_batch != "longer-record":
             found.append(f"batches longer than the record: {self.long_batch}")
         if self.target_u is not None:
@@ -94,15 +93,6 @@ class Method:
         if self.gain_check:
             found.append("the supply is read during every cell: a running check of the current's gain")
         return found
-
-
-FETCH_GUESS_S = 0.3
-"""What a capture's transfer and the next arming take at a real bench, for a plan's forecast."""
-
-
-def captures_of(long_s: float, window_s: float) -> int:
-    """How many captures of a length a run of long mode will have, about, with the idle record after it."""
-    return 2 + int((long_s - 0.9 * window_s) / (window_s + FETCH_GUESS_S)) + 1 if long_s > 0.9 * window_s else 2
 
 
 @dataclass(frozen=True)

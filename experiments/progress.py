@@ -19,9 +19,15 @@ class Progress:
         self._done, self._began_s = 0, time.monotonic()
 
     def say(self, text: str) -> None:
-        """Show a line."""
-        if self._quiet:
-            return
+        """Show a line, unless quiet."""
+        if not self._quiet:
+            self._show(text)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, also when quiet."""
+        self._show(f"warning: {text}")
+
+    def _show(self, text: str) -> None:
         text = visible(text)
         # Nobody reading must never stop a measurement.
         with contextlib.suppress(OSError):

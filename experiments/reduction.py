@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from calibration.in_situ import PROBE_GAIN_LIMIT, SCOPE_GAIN_LIMIT
 from calibration.model import Calibration, Delay
 from calibration.reference import read_back_of
 from calibration.running import Stretch
-from experiments import device, gain_check
+from experiments import device, gain_check, record_range
 from experiments.calibrations import records_of
 from experiments.capture_data import CaptureData, ReductionError, changed, wires
 from experiments.checked import checks_of
@@ -78,7 +78,7 @@ class _Found:
     `looks` and `stretches` belong to captures.
     """
 
-    log: dict[int, NDArray[np.int64]]
+    log: Mapping[int, NDArray[np.int64]]
     cells: list[Measured] = field(default_factory=list)
     steady: list[Steady] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -112,6 +112,8 @@ def _reduce(reader: TraceReader) -> Outcome:
     calibrations, said = calibrations_of(lab, found.steady, found.cells, records)
     found.notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
     calibration = next(iter(calibrations.values()), None)
+    if reader.calibration_required or (summary.get("options") or {}).get("require_calibration"):
+        _refuse_outside(found, calibrations, records)
     usable, repeats = _results(found, calibrations)
     first = None if plan.method.target_u is None else plan.repeats
     rows = {(r.network, r.batch): r for r in results(usable, calibrations, first)} if calibrations else {}
@@ -119,7 +121,7 @@ def _reduce(reader: TraceReader) -> Outcome:
         [(m, label(m.data)) for m in usable], found.stretches, calibrations, records, read_back_of(lab).current
     )
     usable = gain_check.flagged(usable, checks)
-    usable = flagged(usable, contradictions(lab, found.steady, records), calibrations)
+    usable = flagged(usable, contradictions(lab, found.steady, records), calibrations, records)
     found.notes += gain_check.notes(checks)
     missing = sum(row["state"] not in ENDED for row in reader.cells())
     if missing:
@@ -230,7 +232,7 @@ def _ended_by(reader: TraceReader) -> set[str]:
     last = captures[-1]
     if last["state"] != "rejected" or (last["kind"] == "cell" and cells[last["cell"]]["state"] in ENDED):
         return set()
-    ending = WIRING_FAULTS if last["kind"] == "gain" else ("supply-limited",)
+    ending = WIRING_FAULTS if last["kind"] in ("zero", "gain") else ("supply-limited",)
     return {code for code in last["flags"].split() if code in (*ending, "supply-limited")}
 
 
@@ -255,6 +257,15 @@ def _results(found: _Found, calibrations: dict[int, Calibration]) -> tuple[list[
     return usable, repeats
 
 
+def _refuse_outside(found: _Found, calibrations: dict[int, Calibration], records: Records) -> None:
+    """Refuse the cells that lie where a record does not hold, of a run that was to rest on it."""
+    outside = record_range.refused(found.cells, calibrations, records)
+    for data, error in outside:
+        found.refuse(data, error)
+    gone = {data.index for data, _ in outside}
+    found.cells = [cell for cell in found.cells if cell.data.index not in gone]
+
+
 def _device_rows(
     reader: TraceReader,
     pairs: list[Pair],
@@ -265,31 +276,36 @@ def _device_rows(
     """What the device's side of each row says; runs whose capture was not usable count as rejected."""
     captures = reader.captures()
     told, slow = _told(reader, {m.data.index for m in usable})
-    runs: dict[Pair, list[DeviceRun]] = {}
+    like = reader.long_text("ready_facts", usable[0].data.index).encode() if usable else b""
+    runs: dict[Pair, list[DeviceRun]] = defaultdict(list)
+    cells: dict[Pair, list[CaptureData]] = defaultdict(list)
     for measured in usable:
-        index = measured.data.index
+        index, pair = measured.data.index, (measured.data.network, measured.data.batch)
+        cells[pair].append(measured.data)
         ends_ns = found.log.get(index, np.empty(0, np.int64))
-        ready = device.Told(reader.long_text("ready_facts", index))
+        ready = device.Told(reader.long_text("ready_facts", index), like)
         run = device.run_of(measured, captures[index], ends_ns, ready, told[index])
         flags = in_order([*(f for f in run.flags if f != SLOW), *([SLOW] if index in slow else [])])
-        shape = None
-        if index in found.looks:
-            known = calibrations[measured.data.session]
-            shape = found.looks[index].shape(known.current, known.voltage, measured.data.at_s)
-        run = changed(run, flags=flags, shape=shape)
-        runs.setdefault((measured.data.network, measured.data.batch), []).append(run)
-    states: dict[Pair, list[str]] = {}
+        runs[pair].append(changed(run, flags=flags))
+    states: dict[Pair, list[str]] = defaultdict(list)
     for cell in reader.cells():
-        state = "rejected" if cell["state"] == "committed" else cell["state"]
-        states.setdefault((cell["network"], cell["batch"]), []).append(state)
-    codes = found.codes
-    return tuple(device.row_of(*pair, runs.get(pair, ()), states.get(pair, ()), codes.get(pair, ())) for pair in pairs)
+        states[cell["network"], cell["batch"]].append("rejected" if cell["state"] == "committed" else cell["state"])
+    rows = []
+    for pair in pairs:
+        shapes = []
+        for data in cells[pair]:
+            if (seen := found.looks.pop(data.index, None)) is not None:
+                known = calibrations[data.session]
+                shapes.append(seen.shape(known.current, known.voltage, data.at_s))
+        rows.append(device.row_of(*pair, runs[pair], states[pair], found.codes.get(pair, ()), shapes))
+    return tuple(rows)
 
 
 def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, device.Told], set[int]]:
     """What the device told of its runs by their captures, and around which of them its reference work was slow."""
     ran = [k for k, row in enumerate(reader.captures()) if row["kind"] == "gain" or k in cells]
-    told = {index: device.Told(reader.long_text("device_facts", index)) for index in ran}
+    like = reader.long_text("device_facts", ran[0]).encode() if ran else b""
+    told = {index: device.Told(reader.long_text("device_facts", index), like) for index in ran}
     ready = device.Told(reader.long_text("ready_facts", ran[0])) if ran else {}
     shared = any(same_machine(ready, device.Told(session["environment"])) for session in reader.sessions())
     slow_runs = slow_references(list(told.values()), shared=shared)

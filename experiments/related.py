@@ -45,6 +45,9 @@ LEFT = 0.1
 """How long the current may stay at a level after its edge of the gate before lines are early, and the share of the step
 that it must leave it by: of an exponential of 0.1 s that is 11 ms."""
 
+EXACT = 1 << 24
+"""Whole numbers up to which single precision is exact."""
+
 BETTER = 0.25
 """Share of the current's variance by which another place must explain more than the gate's own."""
 
@@ -181,9 +184,10 @@ def _relate(
 
 def _means(blocks: NDArray[np.generic]) -> Floats:
     """Mean of each row, (rows, size); codes are whole numbers, whose sums are exact and quick."""
-    if blocks.dtype == np.uint16 and blocks.shape[1] < 1 << 16:
-        sums = np.einsum("ij->i", blocks.view(np.uint16), dtype=np.uint32, casting="safe")
-        return np.asarray(sums / blocks.shape[1])
+    size = blocks.shape[1]
+    if blocks.dtype.kind == "u" and size << 8 * blocks.dtype.itemsize <= EXACT:
+        sums = blocks.astype(np.float32) @ np.ones(size, np.float32)
+        return np.asarray(sums.astype(np.float64) / size)
     return np.asarray(blocks.mean(axis=1, dtype=np.float64))
 
 

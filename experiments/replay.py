@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="by hand: CSV with capture,start_s,stop_s (and file); or found in the current",
     )
     p.add_argument("--budget", action="store_true", help="print the uncertainty budget of every result")
-    p.add_argument("--quiet", action="store_true", help="print nothing but errors, and the budgets with --budget")
+    p.add_argument("--quiet", action="store_true", help="show no progress: only results, warnings and errors")
     many = p.add_argument_group("several files")
     many.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each processor)")
     many.add_argument("--dask", metavar="ADDRESS", help="on a Dask cluster that runs there, instead of processes here")
@@ -122,7 +122,7 @@ def _one(trace: Path, args: argparse.Namespace, options: Options) -> int:
             done = replay(Job(0, trace, out), options)
         if done.code > 1:
             complain(f"error: {done.said}")
-        elif not args.quiet:
+        else:
             say(f"{done.said}\nwritten to {out}: results.csv")
         return done.code
     from experiments.report import conclude

@@ -14,6 +14,7 @@ from experiments.outcome import results_csv
 from experiments.reduction import reduce_run
 from experiments.traces import TraceReader, check_writable
 from experiments.traces.agreement import require_agreement
+from experiments.whole_file import write_whole
 from experiments.window_choice import WindowChoice
 from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import one_line
@@ -61,6 +62,7 @@ def opened(path: Path, out: Path, options: Options) -> Iterator[TraceReader]:
             reader.calibrations = [load(record) for record in options.calibration]
         if options.require_calibration:
             refuse_unfit(reader)
+            reader.calibration_required = True
         reader.windows = options.windows.of(reader)
         yield reader
 
@@ -77,7 +79,7 @@ def replay(job: Job, options: Options) -> Done:
             outcome = reduce_run(reader)
             text = results_csv(outcome, replayed=True)
             if options.results_only:
-                (job.out / "results.csv").write_text(text, encoding="utf-8")
+                write_whole(job.out / "results.csv", text.encode())
             else:
                 from experiments.report import write_outputs  # matplotlib takes a while to import
 

@@ -16,12 +16,16 @@ from experiments.outcome import COLUMNS, TRUTH_COLUMN
 from experiments.progress import shown
 from experiments.replay_jobs import Done, Job, Options
 from experiments.traces import check_writable
-from instruments.errors import ConfigError
+from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import table_cell
 
 TABLE = "results.csv"
 Batches = Sequence[Sequence[Job]]
 Run = Callable[[Batches, Options], Iterator[list[Done]]]
+
+
+class WorkersLostError(BenchError):
+    """Nobody is left who replays; what came until then is kept."""
 
 
 def find_files(named: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -76,7 +80,7 @@ def replay_many(
     """Replay every file into its folder below `out`, and write the table of all; gives the exit code."""
     check_writable(out)
     jobs = [Job(number, path, out / folder) for number, (path, folder) in enumerate(files)]
-    bad = incomplete = 0
+    came = bad = incomplete = 0
     with (out / TABLE).open("w", encoding="utf-8", newline="") as file, shown(len(jobs), quiet=quiet) as progress:
         table = Table(file)
         progress.cell_begins("replaying")
@@ -84,18 +88,21 @@ def replay_many(
             for batch in run(batches_of(jobs, workers, options.results_only), options):
                 for done in batch:
                     table.add(done)
+                    came += 1
                     bad += done.code > 1
                     incomplete += done.code == 1
                     line = f"error: {done.said}" if done.code > 1 else done.said
                     if quiet and done.code:
                         complain(line)
                     progress.cell_done(line)
+        except WorkersLostError as error:
+            complain(f"error: {error}: {len(jobs) - came} of {len(jobs)} files are not replayed")
         finally:
             table.finish()
-    whole = len(jobs) - bad - incomplete
+    whole = came - bad - incomplete
+    bad += len(jobs) - came
     text = f"{len(jobs)} files: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
-    if not quiet:
-        say(f"{text}\nwritten to {out}: {TABLE} of all, and a folder for each file")
+    say(f"{text}\nwritten to {out}: {TABLE} of all, and a folder for each file")
     return 1 if bad or incomplete else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from calibration.model import Delay
 from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
 from experiments.checked import Checks
-from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
+from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector, with_others
 from experiments.measure import Measured
-from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY
+from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY, Part, measure_part
+from experiments.steady_power import NOT_STEADY, NotSteadyError
 from experiments.traces import Reading, TraceReader
 from instruments.wording import counted, span
 
@@ -30,6 +32,8 @@ class Runs:
 
     def __init__(self, reader: TraceReader, checks: Checks, wires: Wires, delay: Delay | None) -> None:
         self._rows, self._reader, self._checks, self._wires = reader.captures(), reader, checks, wires
+        self._delay = delay
+        self._not_steady: list[Part] = []
         self._collector = functools.partial(RunCollector, checks, wires, delay, shape=True)
         # The first capture of a run is settled last: until it is, a program that was killed had not come to an end.
         # A run that was begun again after that may have the same name.
@@ -86,7 +90,25 @@ class Runs:
             self._finish(run_id)
         ordered = [self._done[run_id] for run_id in sorted(self._done, key=lambda each: self._first[each])]
         runs = [one for one in ordered if isinstance(one, MeasuredRun)]
-        return runs, [one for one in ordered if not isinstance(one, MeasuredRun)]
+        failed = [one for one in ordered if not isinstance(one, MeasuredRun)]
+        if any(run.data.method == STEADY for run in runs):
+            self._not_steady = [*self._refused(), *(e.part for _, e in failed if isinstance(e, NotSteadyError))]
+            runs = with_others(runs, self._not_steady)
+        return runs, failed
+
+    def _refused(self) -> list[Part]:
+        """The records that were refused when they were taken because the power in them is not steady."""
+        refused = {
+            index
+            for index, row in enumerate(self._rows)
+            if row["state"] == "rejected" and row["method"] == STEADY and NOT_STEADY in row["flags"].split()
+        }
+        found = []
+        for data in self._reader.data(states=("rejected",), kinds=("cell",)) if refused else ():
+            if data.index in refused:
+                with contextlib.suppress(ReductionError):
+                    found.append(measure_part(data, self._wires, self._delay))
+        return found
 
     def _finish(self, run_id: str) -> None:
         """Put one run together: a file may hold many, and what their captures left is not kept for all of them."""
@@ -100,7 +122,7 @@ class Runs:
             self._done[run_id] = data, error
 
     @functools.cached_property
-    def _logs(self) -> dict[int, NDArray[np.int64]]:
+    def _logs(self) -> Mapping[int, NDArray[np.int64]]:
         return self._reader.host_log()
 
     def notes(self, cells: Sequence[Measured]) -> list[str]:
@@ -127,16 +149,23 @@ class Runs:
                     f"{d.network} batch {d.batch} repeat {d.repeat + 1}: the idle power {which} the run is not known, "
                     "so that its drift is not taken off"
                 )
+        unsteady = Counter((part.data.network, part.data.batch) for part in self._not_steady)
+        for network, batch in dict.fromkeys((r.data.network, r.data.batch) for r in runs if r.data.method == STEADY):
+            if n := unsteady[network, batch]:
+                notes.append(
+                    f"{network} batch {batch}: {counted(n, 'repeat')} not steady, so that the power outside the "
+                    "records of the others may be as far off as theirs goes: choose another --long-batch"
+                )
         long = [run for run in runs if run.data.method == LONG]
         if long:
             shares = [run.captured_s / run.run_s for run in long]
             parts = [len(run.parts) for run in long]
             single = sum(n == 1 for n in parts)
             notes.append(
-                f"long mode: {counted(len(long), 'run')} of {min(r.run_s for r in long):.4g} to "
-                f"{max(r.run_s for r in long):.4g} s in {span(min(parts), max(parts))} captures each, which hold "
-                f"{min(shares):.0%} to {max(shares):.0%} "
-                "of their time"
+                f"long mode: {counted(len(long), 'run')} of "
+                f"{span(f'{min(r.run_s for r in long):.4g}', f'{max(r.run_s for r in long):.4g}')} s in "
+                f"{span(min(parts), max(parts))} captures each, which hold "
+                f"{span(f'{min(shares) * 100:.0f}', f'{max(shares) * 100:.0f}')} % of their time"
             )
             least_s = self._reader.plan.method.long_s or 0.0
             if short := [run for run in long if run.run_s < least_s]:

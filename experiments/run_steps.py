@@ -13,15 +13,13 @@ from experiments.flags import with_code
 from experiments.journal import CaptureRow, Reading
 from experiments.parts import LONG_RECORD
 from experiments.plan import Cell
-from experiments.plausible import voltage_fault
+from experiments.plausible import VOLTAGE_LIMIT, voltage_fault, voltage_unlike_the_supply
+from experiments.record_choice import FILL
 from experiments.station import FETCH_S, POINTS, PRE_TRIGGER, PowerLost, Rejected, Station
 from instruments.dut import Done, Dut, Ready
 from instruments.errors import CaptureError, DutError, InstrumentError
 from instruments.interrupts import undisturbed
 from instruments.waveform import Capture
-
-FILL = 0.75
-"""Share of the record that the measured loop is to fill; the rest is idle before and a margin after."""
 
 QUIET = 1.0 - PRE_TRIGGER - FILL
 """Share of the record that the loop leaves at its end: so long the board is to rest after it, and be seen idle."""
@@ -33,8 +31,8 @@ undisturbed."""
 MOST_QUIET_S = 1.0
 """The longest such rest, s: the idle stretch before the loop is no longer in a record of 10 s."""
 
-VOLTAGE_SHARE = 0.08
-"""How far the mean voltage reading of a run may lie from the set-point before it is no regulated voltage."""
+HELD_SHARE = 0.01
+"""How far the supply's reading may lie from its set-point while it holds its voltage."""
 
 TELL_S = 10.0
 """What a device may take after its record to tell of it: its sensors and the reference work come first."""
@@ -137,10 +135,14 @@ class RunSteps:
         roles = self.station.sources
         if fault := voltage_fault(self.station.lab, capture[roles["current"]], capture[roles["voltage"]]):
             raise Rejected(str(fault), code=fault.code)
-        if abs(volts - facts.voltage_v) > VOLTAGE_SHARE * facts.voltage_v:
+        if abs(volts - facts.voltage_v) > VOLTAGE_LIMIT * facts.voltage_v:
+            read_v = supply.measure_voltage_v()
+            if abs(read_v - facts.voltage_v) <= HELD_SHARE * facts.voltage_v:
+                other = voltage_unlike_the_supply(self.station.lab, volts, read_v)
+                raise Rejected(str(other), code=other.code)
             raise Rejected(
-                f"the voltage was {volts:.3g} V during the run, not {facts.voltage_v:g} V: "
-                "check the supply's mode and wiring.voltage",
+                f"the voltage was {volts:.4g} V during the run and the supply reads {read_v:.4g} V, not "
+                f"{facts.voltage_v:g} V: check the supply's mode, its sense leads and wiring.voltage",
                 code="supply-limited",
             )
 
@@ -187,18 +189,9 @@ class RunSteps:
         if row.kind == "cell" and row.window_asked_s > self.station.plan.window_s:
             flags = with_code(flags, LONG_RECORD)
         return replace(
-            row,
-            batches=done.batches,
-            images=done.images,
-            gate_rise_ns=done.gate_ns[1],
-            gate_fall_ns=done.gate_ns[2],
-            start_frame=-1 if done.start_frame is None else done.start_frame,
-            start_frame_edges=done.start_frame_edges,
-            device_busy_s=done.busy_s,
-            quiet_after_s=done.quiet_s,
+            row.with_log(done),
             device_facts=facts_json("device_facts", done.facts),
             flags=flags,
-            batch_end_ns=done.batch_ns,
             true_energy_j=energy_j,
             true_idle_power_w=idle_w,
         )

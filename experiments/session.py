@@ -23,10 +23,11 @@ from experiments.measure import Measured, without_codes
 from experiments.plan import Cell
 from experiments.plausible import WIRING_FAULTS, line_advice
 from experiments.progress import Progress
-from experiments.run_calibration import contradictions, find_calibration, require_agreement
+from experiments.run_calibration import contradictions, find_calibration, outside, require_agreement
 from experiments.run_files import Runs
 from experiments.station import PowerLost, Rejected, Station
 from experiments.traces import ENDED, NOT_NEEDED, Reading, TraceReader
+from instruments import bench_steps
 from instruments.bench import Bench
 from instruments.clock import VirtualClock
 from instruments.errors import ConfigError, InstrumentError
@@ -174,9 +175,10 @@ def run_session(station: Station, progress: Progress, texts: dict[str, str], ear
     calibration = find_calibration(station.lab, station.steady, station.records)
     if station.require_calibration:
         require_agreement(station.lab, station.steady, station.records)
-    for session in contradictions(station.lab, station.steady, station.records).values():
-        for one in session:
-            progress.say(f"warning: {one}; the record is not used")
+    for find in (contradictions, outside):
+        for session in find(station.lab, station.steady, station.records).values():
+            for one in session:
+                progress.warn(f"{one}; the record is not used")
     if goes_on and earlier is not None:
         calibration = earlier.calibration
     enough = earlier.enough if earlier is not None else Enough(plan)
@@ -244,8 +246,13 @@ def _cells(
 
 
 def _settings(station: Station, scope: dict[str, str]) -> dict[str, Any]:
-    """What the instruments read back, and whether somebody prepared the clamp."""
-    return {"scope": scope, "supply": station.supply_settings(), "clamp": {"before_zero": station.clamp_ready}}
+    """What the instruments read back, what was asked of them, and whether somebody prepared the clamp."""
+    return {
+        "scope": scope,
+        "supply": station.supply_settings(),
+        "asked": bench_steps.asked(station.lab, station.plan.window_s),
+        "clamp": {"before_zero": station.clamp_ready},
+    }
 
 
 def instruments_of(bench: Bench) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.command import complain, say
+from experiments.command import complain, say, tell
 from experiments.progress import Progress, shown
 from experiments.traces import CAPTURE, ROLES, CaptureRow, TraceReader, TraceWriter, check_writable
 from experiments.traces.schema import BLOBS, ON_DEMAND, TEXTS
@@ -80,7 +80,7 @@ def serve(path: Path, only: int | None) -> int:
 
         try:
             with served(captures, identity=identity, only=number, told=told) as addresses:
-                say(json.dumps(addresses))
+                tell(json.dumps(addresses))
                 _sleep()
         except Interrupted:
             return 0

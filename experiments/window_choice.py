@@ -60,7 +60,7 @@ class WindowChoice:
             if number in chosen:
                 raise ConfigError(f"{window.place}: capture {number} has a window already")
             chosen[number] = (window.start_s, window.stop_s, window.edge_s)
-        return HandWindows(chosen, bits) if chosen else None
+        return HandWindows(chosen, bits, reader.analogue_markers()) if chosen else None
 
 
 def choice_of(markers: str | None, windows: str | None) -> WindowChoice:

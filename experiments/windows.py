@@ -7,9 +7,10 @@ line are not compared with the device's log.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,12 @@ KINDS = ("gain", "cell")
 
 BY_HAND, FOUND = "window-by-hand", "window-found"
 """Flags of results whose windows no marker line told."""
+
+PART, CUTS = "window-part", "window-cuts-run"
+"""Flag of a result whose window by hand holds some batches of its run only, and the code of one that cannot be told."""
+
+WHOLE_SHARE = 0.98
+"""Share of the run's length by the device's clock below which a window by hand cannot hold all of the run."""
 
 SWING = 0.2
 """Hysteresis where none is given, as a share of the record's span or of the distance of two thresholds."""
@@ -78,6 +85,8 @@ class HandWindows:
 
     by_capture: Mapping[int, tuple[float, float, float]]
     bits: Bits
+    own: AnalogueMarkers | None = None
+    """How the file's own lines are read, where they are an analogue channel."""
 
     @property
     def note(self) -> str:
@@ -98,7 +107,55 @@ class HandWindows:
                 problem=f"the window by hand, {start_s:g} to {stop_s:g} s, does not lie within the record, "
                 f"{first_s:g} to {last_s:g} s",
             )
-        return with_window(data, self.bits, start, stop, BY_HAND, max(edge_s, dt_s / 2))
+        edge_s = max(edge_s, dt_s / 2)
+        if data.kind == "cell" and not data.method:
+            data, start, stop = self._counted(data, start, stop, edge_s)
+        return data if data.problem else with_window(data, self.bits, start, stop, BY_HAND, edge_s)
+
+    def _counted(self, data: CaptureData, start: int, stop: int, edge_s: float) -> tuple[CaptureData, int, int]:
+        """The capture with the images of samples [start, stop), which are moved to the whole batches within.
+
+        By the file's own batch line, where that tells every batch of the log. A window that holds them all stays as
+        it is, and so does one of a run of which nothing else is known. `problem` is set where a window cuts a run and
+        no line tells by how much.
+        """
+        dt_s, images, batches = data.capture.dt_s, data.images or 0, data.batches or 0
+        loop = markers.decode(
+            self._own_lines(data), self.bits.gate, self.bits.batch, framed=data.start_frame is not None
+        ).window
+        text = f"the window by hand, {(stop - start) * dt_s:.6g} s long, cuts the run"
+        if loop is not None and batches and len(loop.batch_ends) == batches:
+            bounds = np.array([loop.start, *loop.batch_ends])
+            near = math.ceil(edge_s / dt_s) + 1
+            inside = np.flatnonzero((bounds >= start - near) & (bounds <= stop + near))
+            first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (0, 0)
+            if last - first == batches:
+                return data, start, stop
+            if last == first:
+                why = f"{text} of {batches} batches, none of which it holds whole: make it longer"
+                return replace(data, problem=why, problem_code=CUTS), start, stop
+            share = (last - first) / batches
+            part = replace(
+                data,
+                images=images * (last - first) // batches,
+                true_energy_j=data.true_energy_j * share,
+                device_busy_s=data.device_busy_s + int(bounds[first] - loop.start) * dt_s,  # idle is before the run
+                quiet_after_s=0.0,
+                flags=(*data.flags, PART),
+            )
+            return part, int(bounds[first]), int(bounds[last])
+        if (stop - start) * dt_s + 2 * edge_s < WHOLE_SHARE * data.device_s:
+            why = (
+                f"{text}, which lasted {data.device_s:.6g} s by the device's clock, and the batch line does not tell "
+                "how many batches are within: give the begin and the end of the whole run"
+            )
+            return replace(data, problem=why, problem_code=CUTS), start, stop
+        return data, start, stop
+
+    def _own_lines(self, data: CaptureData) -> NDArray[np.unsignedinteger[Any]]:
+        """The lines of the file itself, (n,), before those by hand took their place."""
+        record = data.capture.records["markers"]
+        return self.own.decoded(readings(record)) if self.own is not None else record.codes
 
 
 @dataclass(frozen=True)

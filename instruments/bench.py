@@ -19,7 +19,7 @@ from instruments.dialogue import Dialogue
 from instruments.dut import Dut
 from instruments.e3645a import E3645A, OVP_LIMIT_V, SupplyLimits
 from instruments.e3645a.ratings import FAMILY
-from instruments.errors import BenchError, ConfigError, IdentityError, LinkError, LinkTimeout
+from instruments.errors import BenchError, ConfigError, IdentityError, LabError, LinkError, LinkTimeout
 from instruments.interrupts import undisturbed
 from instruments.lab import Lab
 from instruments.link import Link, SerialOptions, Transcript, check_library
@@ -198,9 +198,9 @@ def load_drivers(lab: Lab) -> tuple[Any, Any]:
         try:
             driver = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"{name}.driver {path!r} cannot be imported ({error}); write module:Class") from error
+            raise LabError(f"{path!r} cannot be imported ({error}); write module:Class", name, "driver") from error
         if not isinstance(driver, type) or not all(hasattr(driver, method) for method in wanted_methods[name]):
-            raise ConfigError(f"{name}.driver {path!r} is no driver of a {name}")
+            raise LabError(f"{path!r} is no driver of a {name}", name, "driver")
         found.append(driver)
     return found[0], found[1]
 
@@ -213,13 +213,15 @@ def require_read_back(lab: Lab, driver: type) -> None:
     facts = lab.supply
     of_family = issubclass(driver, E3645A) and FAMILY.fullmatch(facts.model) is not None
     if facts.read_back is None and not of_family:
-        raise ConfigError(
-            f"supply: how well a {facts.model} with the driver {facts.driver} reads its own output is not known, "
+        raise LabError(
+            f"how well a {facts.model} with the driver {facts.driver} reads its own output is not known, "
             "and its readings are the reference of every result: give supply.read_back in lab.yaml from its data "
             "sheet, as\n"
             "  read_back:  # of a reading: share, V or A, one step of the display\n"
             "    voltage: {relative: 0.0005, absolute: 0.005, step: 0.005}\n"
-            "    current: {relative: 0.0015, absolute: 0.005, step: 0.001}"
+            "    current: {relative: 0.0015, absolute: 0.005, step: 0.001}",
+            "supply",
+            "model",
         )
 
 

@@ -6,9 +6,12 @@ Nothing is stored here. Each step leaves the bench safe to leave; the output end
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 from instruments.bench import Bench
 from instruments.errors import InstrumentError
+from instruments.lab import Lab
 from instruments.mso_x2024a import EdgeTrigger
 from instruments.scope_facts import POINTS, acquisition_plan, channel_settings, sources
 from instruments.waveform import Capture
@@ -21,6 +24,9 @@ PRE_TRIGGER = 0.1
 
 OFF_V = 0.1
 """What the supply may still read with its output off before a zero is taken."""
+
+ACQUISITION = "HRES"
+"""How the oscilloscope makes samples: averaged to more bits."""
 
 SETTLE_S = 0.3
 """Wait after the output has changed: longer than the supply's 90 ms to settle and the board's capacitors."""
@@ -45,14 +51,54 @@ def set_up_scope(bench: Bench, window_s: float, say: Callable[[str], None]) -> d
     scope.configure_channel(w.current.channel, current)
     scope.configure_channel(w.voltage.channel, voltage)
     scope.configure_digital((w.gate.digital, w.batch.digital), w.marker_threshold_v)
-    scope.configure_acquisition("HRES")
-    scope.configure_trigger(EdgeTrigger(source=f"DIG{w.gate.digital}", slope="POS", sweep="NORM"))
+    scope.configure_acquisition(ACQUISITION)
+    scope.configure_trigger(_trigger(lab))
     set_window(bench, window_s)
     planned = acquisition_plan(lab, window_s)
     if planned.short:
         for line in planned.lines():
             say(f"oscilloscope: {line}")
     return dict(scope.settings())
+
+
+def _trigger(lab: Lab) -> EdgeTrigger:
+    return EdgeTrigger(source=f"DIG{lab.wiring.gate.digital}", slope="POS", sweep="NORM")
+
+
+def asked(lab: Lab, window_s: float) -> dict[str, dict[str, Any]]:
+    """What `set_up_scope` and `feed_board` ask of the instruments, as numbers and names; None: left alone."""
+    w, supply = lab.wiring, lab.supply
+    current, voltage = channel_settings(lab)
+    return {
+        "scope": {
+            "current": {"channel": w.current.channel, **asdict(current)},
+            "voltage": {"channel": w.voltage.channel, **asdict(voltage)},
+            "digital": {"lines": [w.gate.digital, w.batch.digital], "threshold_v": w.marker_threshold_v},
+            "acquisition": ACQUISITION,
+            "trigger": asdict(_trigger(lab)),
+            "timebase": {"window_s": window_s, "reference": "LEFT", "position_s": 0.0},
+        },
+        "supply": {
+            "range": supply.range,
+            "voltage_v": supply.voltage_v,
+            "current_limit_a": supply.current_limit_a,
+            "ovp_v": supply.ovp_v,
+        },
+    }
+
+
+OF_A_CHANNEL = ("UNITs", "PROBe", "COUPling", "BWLimit", "INVert", "RANGe", "OFFSet")
+"""Settings of a channel that make a record another one, or other numbers of it."""
+
+
+def of_a_record(lab: Lab) -> list[str]:
+    """Names of the oscilloscope's settings on which every record of a bench rests; few enough for one message."""
+    channels = lab.wiring.current.channel, lab.wiring.voltage.channel
+    return [
+        *(f"CHANnel{number}:{name}" for number in channels for name in OF_A_CHANNEL),
+        "ACQuire:TYPE",
+        "POD1:THReshold",
+    ]
 
 
 def set_window(bench: Bench, window_s: float) -> None:

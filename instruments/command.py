@@ -13,22 +13,26 @@ from instruments.plain_text import visible
 
 INTERRUPTED = 130
 
+_UNTOLD: list[str] = []
+"""What the system said when standard output took a text no longer, since the program began."""
+
 
 def run(action: Callable[[], int]) -> int:
     """Do a program's work and give its exit code.
 
-    0 good, 1 a measurement without a result, 2 usage or configuration, 3 instrument or file, 130
-    interrupted by Ctrl-C, SIGTERM or a terminal that went away. Errors are printed, each as one message.
+    0 good, 1 a measurement without a result, 2 usage or configuration, 3 instrument or file (standard output is one),
+    130 interrupted by Ctrl-C, SIGTERM or a terminal that went away. Errors are printed, each as one message.
     """
     from instruments.interrupts import Interrupted, stop_on_signals, stopped, stopping
 
+    _UNTOLD.clear()
     try:
         stop_on_signals()
         _ready_streams()
         from instruments.errors import BenchError
 
         try:
-            return action()
+            return _unless_untold(action())
         except BenchError as error:
             complain(f"error: {error}")
             return error.exit_code
@@ -47,6 +51,16 @@ def run(action: Callable[[], int]) -> int:
             stopped()
 
 
+def _unless_untold(code: int) -> int:
+    """The exit code of a program that did its work: nobody may take what it could not tell for told."""
+    if not _UNTOLD:
+        return code
+    complain(f"error: {_UNTOLD[0]}: what was told there is lost, files are not")
+    from instruments.errors import OutputError
+
+    return max(code, OutputError.exit_code)
+
+
 def leave(code: int) -> NoReturn:
     """End the program with its exit code, at once.
 
@@ -60,18 +74,21 @@ def leave(code: int) -> NoReturn:
 
 
 def say(text: str) -> None:
-    """Print a text; a reader that has gone, or a full disk behind it, stops nothing.
+    """Print a text; a reader that has gone, as that of `head`, stops nothing, nor does a full disk behind it.
 
-    Control characters, which names and reasons from elsewhere may hold, are shown and not obeyed.
+    The disk is told by `run` when the work is done. Control characters, which names and reasons from elsewhere may
+    hold, are shown and not obeyed.
     """
+    from instruments.errors import OutputError
+
     try:
-        print(visible(text), flush=True)
-    except OSError:
-        _to_nowhere(sys.stdout)
+        tell(text)
+    except OutputError as error:
+        _UNTOLD.append(str(error))
 
 
 def tell(text: str) -> None:
-    """Print what a program is there to tell; a reader that has gone stops nothing, as that of `head`.
+    """Print, as `say` does, what a program is there for and goes on in vain without.
 
     Raises OutputError where it cannot be written, as on a full disk.
     """

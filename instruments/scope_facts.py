@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from instruments.errors import ConfigError
+from instruments.errors import ConfigError, LabError
 from instruments.lab import Lab
 from instruments.mso_x2024a import AcquisitionPlan, Capabilities, ChannelSettings, next_full_scale, plan_acquisition
 from instruments.probe_1146b import Probe1146B
@@ -35,13 +35,14 @@ def capabilities(lab: Lab) -> Capabilities:
     try:
         has = Capabilities.of(lab.scope.model, lab.scope.memory_points, like=lab.scope.like)
     except ConfigError as error:
-        raise ConfigError(f"scope.model: {error}") from error
+        raise LabError(str(error), "scope", "model") from error
     for role, source in sources(lab).items():
         try:
             has.source(source)
         except ConfigError as error:
             instead = ": the marker lines need an MSO" if role == "markers" else ""
-            raise ConfigError(f"wiring, {role}: {error}{instead}") from error
+            where = ("scope", "model") if role == "markers" else ("wiring", role, "channel")
+            raise LabError(f"{error}{instead}", *where) from error
     return has
 
 
@@ -117,11 +118,14 @@ def channel_settings(lab: Lab) -> tuple[ChannelSettings, ChannelSettings]:
             label="CURRENT",
         )
     except ConfigError as error:
-        raise ConfigError(f"wiring.current: {error}") from error
+        raise LabError(str(error), "wiring", "current") from error
     if max(abs(c.low_a), abs(c.high_a)) > probe.peak_current_a:
-        raise ConfigError(
-            f"wiring.current: the span reaches beyond the {probe.peak_current_a:g} A that the probe shows at "
-            f"{lab.probe.range_v_per_a:g} V/A with {counted(lab.probe.turns, 'turn')}"
+        raise LabError(
+            f"the span reaches beyond the {probe.peak_current_a:g} A that the probe shows at "
+            f"{lab.probe.range_v_per_a:g} V/A with {counted(lab.probe.turns, 'turn')}: narrow it, or change "
+            "probe.range_v_per_a or probe.turns",
+            "wiring",
+            "current",
         )
     try:
         voltage = ChannelSettings(
@@ -132,5 +136,5 @@ def channel_settings(lab: Lab) -> tuple[ChannelSettings, ChannelSettings]:
             label="VOLTAGE",
         )
     except ConfigError as error:
-        raise ConfigError(f"wiring.voltage: {error}") from error
+        raise LabError(str(error), "wiring", "voltage") from error
     return current, voltage

@@ -14,26 +14,28 @@ settings.register_profile("same", derandomize=True, database=None, deadline=None
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 LONG = (
+    "experiments/test_sweep_failures.py",
+    "docs/test_commands.py",
     "experiments/test_resume.py",
+    "experiments/test_power_sweep.py",
+    "experiments/test_long_sweeps.py",
+    "experiments/test_sweep_ways_out.py",
     "experiments/test_other_benches.py",
     "experiments/test_coverage.py",
-    "experiments/test_power_sweep.py",
-    "experiments/test_sweep_ways_out.py",
-    "experiments/test_sweep_failures.py",
-    "experiments/test_long_sweeps.py",
     "experiments/test_simulated_sweep.py",
     "experiments/test_findings_sweeps.py",
-    "experiments/test_streams_and_disks.py",
-    "experiments/test_scope_in_a_sweep.py",
     "experiments/test_figures.py",
+    "experiments/test_scope_in_a_sweep.py",
+    "experiments/test_streams_and_disks.py",
     "calibration/test_commands.py",
-    "docs/test_commands.py",
     "experiments/test_compare.py",
     "experiments/test_check_bench.py",
     "faults/test_sweeps.py",
     "experiments/test_dut_over_ssh.py",
     "experiments/test_outcomes.py",
     "experiments/test_gain_check.py",
+    "strangers/test_scope.py",
+    "strangers/test_supply.py",
 )
 """The files that take longest, by `pytest --durations=0`."""
 

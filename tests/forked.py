@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.worlds import LAB
@@ -51,16 +51,30 @@ def be(arguments: list[str], folder: str, extra: dict[str, str]) -> None:
         atexit._run_exitfuncs()
 
 
-def _captured(arguments: list[str], folder: str, extra: dict[str, str], files: tuple[str, str]) -> None:
+def leave_pictures_out() -> None:
+    """Draw no results, here and in what is called from here: of a small sweep that is two thirds of the work."""
+    from experiments.report import outputs, pictures
+
+    outputs.beside = lambda _run: {}
+    pictures.figures = lambda _runs: []
+
+
+def _captured(
+    arguments: list[str], extra: dict[str, str], files: tuple[str, str], first: Callable[[], None] | None
+) -> None:
     for descriptor, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY), descriptor)
-    be(arguments, folder, extra)
+    if first is not None:
+        first()
+    be(arguments, str(ROOT), extra)
 
 
-def run(arguments: Sequence[str], timeout_s: float, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `python ARGUMENTS` to its end from the project's root; raises subprocess.TimeoutExpired."""
+def run(
+    arguments: Sequence[str], timeout_s: float, extra: dict[str, str], first: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` to its end from the project's root, `first` before; raises subprocess.TimeoutExpired."""
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-        process = CONTEXT.Process(target=_captured, args=(list(arguments), str(ROOT), extra, (out.name, err.name)))
+        process = CONTEXT.Process(target=_captured, args=(list(arguments), extra, (out.name, err.name), first))
         process.start()
         process.join(timeout_s)
         code = process.exitcode

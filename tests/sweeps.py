@@ -61,6 +61,13 @@ def run(module: str, *args: str | Path, timeout_s: float = 200.0) -> subprocess.
     return forked.run(["-m", module, *map(str, args)], timeout_s, {"PYTHONWARNINGS": "error"})
 
 
+def run_undrawn(module: str, *args: str | Path, timeout_s: float = 200.0) -> subprocess.CompletedProcess[str]:
+    """As `run`, without the pictures of results: for sweeps and replays whose numbers and words are looked at."""
+    return forked.run(
+        ["-m", module, *map(str, args)], timeout_s, {"PYTHONWARNINGS": "error"}, forked.leave_pictures_out
+    )
+
+
 def run_afresh(module: str, *args: str | Path, timeout_s: float = 200.0) -> subprocess.CompletedProcess[str]:
     """As `run`, in a Python of its own with its own order of sets: for what must be the same in any."""
     return subprocess.run(

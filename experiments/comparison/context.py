@@ -96,7 +96,7 @@ def _noted(reader: TraceReader, outcome: Outcome, told: list[dict[str, Any]]) ->
         facts[f"firmware, {name}"] = _identity(told, name, firmware=True) or UNKNOWN
     facts |= {
         "calibration records": _records(reader),
-        "recorded as": "; ".join(plan.method.lines(plan.window_s, plan.repeats, plan.rounds)) or "one record a cell",
+        "recorded as": "; ".join(plan.method.lines(plan.repeats, plan.rounds)) or "one record a cell",
         "repeats": str(plan.repeats),
         "seed": str(plan.seed),
         "current limit": f"{lab.supply.current_limit_a:g} A",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.budget import COVERAGE_PROBABILITY, Budget, Component
+from calibration.budget import COVERAGE_PROBABILITY, Budget, Component, Distribution
 from calibration.model import Calibration
+from experiments import budgets
 from experiments.comparison import context
 from experiments.comparison.context import Fact
 from instruments.errors import ConfigError
@@ -24,6 +26,9 @@ QUANTITIES: Mapping[str, str] = {"energy_per_image_j": "J", "power_w": "W", "tim
 """What is compared, and its unit; the first is what a table shows."""
 
 TRACE, RESULTS = "trace.h5", "results.csv"
+
+TABLE = "all, as in the table"
+"""The one component of a budget of which a table tells the interval alone: what it is distributed like is not known."""
 
 Key = tuple[str, int]
 
@@ -104,7 +109,8 @@ def of_run(path: Path, reader: TraceReader, outcome: Outcome) -> Side:
 
 
 def _of_csv(path: Path) -> Side:
-    """A table alone: values and intervals, and little of the context."""
+    """A table: values and intervals, and little of the context; with the budgets where their file lies beside it."""
+    beside = _budgets_beside(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
@@ -120,8 +126,10 @@ def _of_csv(path: Path) -> Side:
             if not line["energy_per_image_j"]:
                 empty[key] = line.get("outcome") or "no result"
                 continue
-            budgets = {name: _budget(name, float(line[name]), float(line[f"{name}_u"])) for name in QUANTITIES}
-            rows[key] = Row(int(line["repeats"]), budgets, flags=tuple((line.get("flags") or "").split()))
+            repeats = int(line["repeats"])
+            alone = {name: _budget(name, float(line[name]), float(line[f"{name}_u"]), repeats) for name in QUANTITIES}
+            budgets = {name: _same(budget, beside.get((*key, name))) for name, budget in alone.items()}
+            rows[key] = Row(repeats, budgets, flags=tuple((line.get("flags") or "").split()))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}, line {number}: is damaged ({type(error).__name__}: {error})") from error
     source = context.told_by([line["source"].removesuffix(" (replayed)") for line in table])
@@ -134,9 +142,51 @@ def _of_csv(path: Path) -> Side:
     return Side(path, source == "simulated", math.nan, facts, rows, empty, None)
 
 
-def _budget(name: str, value: float, half_width: float) -> Budget:
-    """What a table tells of an uncertainty: one component, taken as normal, whose interval is that of the table."""
+def _budget(name: str, value: float, half_width: float, repeats: int) -> Budget:
+    """What a table tells of an uncertainty: one component, whose interval is that of the table."""
     from calibration.budget import student_t
 
-    u = half_width / student_t(COVERAGE_PROBABILITY, math.inf)
-    return Budget(name, value, QUANTITIES[name], (Component("all, as in the table", u, 1.0, QUANTITIES[name]),))
+    dof = float(repeats - 1) if repeats > 1 else math.inf
+    u = half_width / student_t(COVERAGE_PROBABILITY, dof)
+    return Budget(name, value, QUANTITIES[name], (Component(TABLE, u, 1.0, QUANTITIES[name], dof),))
+
+
+def _budgets_beside(path: Path) -> dict[tuple[str, int, str], Budget]:
+    """The budgets of a table's rows by network, batch and quantity, from the file beside it; none of a damaged one."""
+    found: dict[tuple[str, int, str], Budget] = {}
+    try:
+        for one in json.loads(path.with_name(budgets.FILE).read_text(encoding="utf-8")):
+            parts = tuple(
+                Component(
+                    str(c["name"]),
+                    float(c["u_input"]),
+                    float(c["sensitivity"]),
+                    str(c["unit"]),
+                    math.inf if c["dof"] is None else float(c["dof"]),
+                    _distribution(c["distribution"]),
+                )
+                for c in one["components"]
+            )
+            whole = Budget(str(one["quantity"]), float(one["value"]), str(one["unit"]), parts)
+            found[one_line(str(one["network"])), int(one["batch"]), whole.quantity] = whole
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        return {}
+    return found
+
+
+def _distribution(text: str) -> Distribution:
+    for known in ("normal", "rectangular", "t"):
+        if text == known:
+            return known
+    raise ValueError(f"{text!r} is no distribution of an error")
+
+
+def _same(table: Budget, told: Budget | None) -> Budget:
+    """The budget that was found beside a table, where it is of that row; else what the table tells."""
+    if told is None or not math.isclose(told.value, table.value, rel_tol=1e-6):
+        return table
+    try:
+        agrees = math.isclose(told.expanded(), table.expanded(), rel_tol=1e-4)
+    except ValueError:
+        return table
+    return told if agrees else table

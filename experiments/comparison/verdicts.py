@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from calibration import propagation
-from calibration.budget import Budget, Component, independent_errors
+from calibration.budget import COVERAGE_PROBABILITY, Budget, Component, independent_errors, student_t
 from calibration.model import Calibration, Gain
 from experiments.comparison.context import Shared
-from experiments.comparison.sides import QUANTITIES, Key, Row, Side
+from experiments.comparison.sides import QUANTITIES, TABLE, Key, Row, Side
 
 Verdict = Literal["equivalent", "different", "inconclusive"]
 
@@ -163,8 +163,10 @@ def _column(name: str, keys: Sequence[Key], a: Side, b: Side, shared: Shared, ma
             left, right = _scattered(name, left, together), _scattered(name, right, together)
         d = difference(name, left, right, (a.calibration, b.calibration), shared)
         limit = margin * abs(left.budgets[name].value)
-        within, beyond = probability_within(d, abs(d.value)), probability_within(d, abs(limit - abs(d.value)))
-        p_equivalent = (1 - beyond) / 2 if abs(d.value) < limit else (1 + beyond) / 2
+        may_be = _may_be(d)
+        d = max(may_be[:2], key=Budget.expanded)
+        within = min(probability_within(one, abs(d.value)) for one in may_be)
+        p_equivalent = max(_p_equivalent(one, limit) for one in may_be)
         welch = _welch(left.values.get(name, ()), right.values.get(name, ()))
         of_both = left.budgets[name], right.budgets[name]
         found.append(Compared(*of_both, d, margin, 1 - within, p_equivalent, welch, together))
@@ -180,6 +182,40 @@ def _column(name: str, keys: Sequence[Key], a: Side, b: Side, shared: Shared, ma
         )
         for key, c, p, q in zip(keys, found, differ, equal, strict=True)
     ]
+
+
+def _p_equivalent(difference: Budget, limit: float) -> float:
+    """p of the larger of two one-sided tests that a difference lies beyond a limit."""
+    beyond = probability_within(difference, abs(limit - abs(difference.value)))
+    return (1 - beyond) / 2 if abs(difference.value) < limit else (1 + beyond) / 2
+
+
+def _may_be(difference: Budget) -> list[Budget]:
+    """The budgets that a difference may have; those of the widest 95 % interval are among the first two.
+
+    Of a table alone the 95 % interval is known, not what it is an interval of. A limit holds 90 % of its errors within
+    0.95 of it, a normal error within 0.84, a t of few degrees of freedom within less, and beyond 95 % it is the other
+    way round. So errors of tables are taken as limits, as normal, and one of them as a t beside normal others (two
+    would become one t, of more degrees of freedom); of all these counts the one that proves least.
+    """
+    open_ones = [c for c in difference.components if c.name.endswith(TABLE)]
+    if not open_ones:
+        return [difference]
+
+    def of(kind: Literal["normal", "rectangular"], but: Component | None = None) -> Budget:
+        parts = (c if c is but or c not in open_ones else _as(kind, c) for c in difference.components)
+        return replace(difference, components=tuple(parts))
+
+    return [of("rectangular"), of("normal"), *(of("normal", one) for one in open_ones)]
+
+
+def _as(kind: Literal["normal", "rectangular"], component: Component) -> Component:
+    """An error of another distribution with the same 95 % interval."""
+    half_width = component.u * student_t(COVERAGE_PROBABILITY, component.dof)
+    u = half_width / student_t(COVERAGE_PROBABILITY, math.inf)
+    if kind == "rectangular":
+        u = half_width / COVERAGE_PROBABILITY / math.sqrt(3.0)
+    return replace(component, u_input=u, sensitivity=1.0, dof=math.inf, distribution=kind)
 
 
 def scatter(name: str, rows: Sequence[Row]) -> Scatter | None:

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", metavar="LIST", help="numbers or names of figures with commas between")
     p.add_argument("--memory", metavar="KIND", help="kind of memory in figures 5 and 6 (default: that of results.csv)")
     p.add_argument("--cell", metavar="NETWORK:BATCH", help="whose batches figure 14 shows (default: about 50 a record)")
-    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    p.add_argument("--quiet", action="store_true", help="show no progress: only results, warnings and errors")
     return p
 
 
@@ -66,14 +66,13 @@ def _draw(args: argparse.Namespace) -> int:
             except NothingToDrawError as error:
                 wanting.append(one_line(f"figure {figure.number}, {figure.title}: not drawn: {error}"))
                 continue
-            if not args.quiet:
-                endings = ", ".join(name.removeprefix(figure.file) for name in names)
-                say(f"figure {figure.number}, {figure.title}: {out / figure.file}: {endings}")
+            endings = ", ".join(name.removeprefix(figure.file) for name in names)
+            say(f"figure {figure.number}, {figure.title}: {out / figure.file}: {endings}")
     if args.only is not None or len(wanting) == len(figures):
         for line in wanting:
             complain(line)
         return 1 if wanting else 0
-    for line in [] if args.quiet else wanting:
+    for line in wanting:
         say(line)
     return 0
 

@@ -12,9 +12,6 @@ from experiments.figures import labels, style
 PAPER_DISCS = (5.0, 35.0, 65.0, 95.0, 125.0, 155.0)
 """Of the paper's legend, in millions of parameters."""
 
-BAR, BAR_PT = (-1.0, -0.7, -0.4, 0.4, 0.7, 1.0), 1.5
-"""Where along an error bar no name should be, and how many points wide it is there."""
-
 
 @dataclass(frozen=True)
 class Blob:
@@ -113,6 +110,5 @@ def name(
     for axes, blobs in panels:
         at = [(b.x, b.y) for b in blobs]
         circles = [(x, y, scale.radius(size)) for x, y, size in around]
-        circles += [(b.x + b.x_half * share, b.y, BAR_PT) for b in blobs for share in BAR if b.x_half > 0]
         radii = [scale.radius(b.size) for b in blobs]
         labels.write(axes, [b.name for b in blobs], [b.colour for b in blobs], at, radii, circles)

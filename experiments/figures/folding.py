@@ -99,7 +99,7 @@ def settling_s(found: Sequence[Waveform]) -> float:
 def chosen_cell(run: Run) -> tuple[str, int]:
     """The network and batch whose records hold about `USUAL_BATCHES`; raises NothingToDrawError without a result."""
     counts = {
-        (p.network, p.batch): np.mean([r.batches_s.size for r in p.device.runs])
+        (p.network, p.batch): np.mean([r.batches.counts.size for r in p.device.runs])
         for p in run.points
         if p.result is not None and p.device.runs
     }

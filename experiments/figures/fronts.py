@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +30,9 @@ def top1_vs_energy(runs: Sequence[Run], options: Options) -> Drawn:
             axes.set_xlabel("energy per image [mJ]")
             axes.set_ylabel("top-1 accuracy [%]")
             notes += absent(run, points, shown, "accuracy") if text.startswith("batch") else []
+            axes.tick_params(labelbottom=True)
             if not shown:
+                axes.text(0.5, 0.5, "no network of known accuracy", ha="center", transform=axes.transAxes, color="0.3")
                 continue
             places = _front(axes, shown, colour)
             panels.append((axes, shown))
@@ -58,8 +59,7 @@ def top1_vs_energy(runs: Sequence[Run], options: Options) -> Drawn:
     for axes, points in panels:
         names = [p.network for p in points]
         xy = [(p.value("energy_per_image_j") * 1e3, p.top1) for p in points]
-        steps = _along([line.get_xydata() for line in axes.lines if line.get_drawstyle() == "steps-post"])
-        labels.write(axes, list(map(style.short, names)), [colour[n] for n in names], xy, [4.0] * len(xy), steps)
+        labels.write(axes, list(map(style.short, names)), [colour[n] for n in names], xy, [4.0] * len(xy))
     columns_ = (
         "run",
         "source",
@@ -113,13 +113,3 @@ def _front(axes: Any, points: Sequence[Point], colour: dict[str, str]) -> list[f
             zorder=3,
         )
     return places
-
-
-def _along(lines: Sequence[Any]) -> list[tuple[float, float, float]]:
-    """Small circles along fronts, which names should keep off."""
-    found = []
-    for line in lines:
-        for (x0, y0), (x1, y1) in itertools.pairwise(line):
-            found += [(float(x), float(y0), 1.0) for x in np.geomspace(x0, min(x1, x0 * 3), 12)]
-            found += [(float(x1), float(y), 1.0) for y in np.linspace(max(y0, y1 - 6), y1, 6)]
-    return found

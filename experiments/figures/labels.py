@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.figures import style
 
 DIRECTIONS = 24
 GAPS = (2.0, 6.0, 11.0, 17.0, 24.0, 32.0, 42.0, 54.0, 68.0)
@@ -28,6 +31,7 @@ _STEPS = np.linspace(0.0, 1.0, 9)
 # What each fault of a place costs. Areas count as shares of the name's own.
 ON_NAME, ON_DISC, OUTSIDE = 4.0, 1.0, 20.0
 LINE_OVER_NAME, NAME_OVER_LINE, LINE_OVER_DISC = 0.5, 0.5, 0.12
+NAME_OVER_CURVE = 0.25
 NEARER_TO_ANOTHER, AWAY, ABOVE = 0.5, 0.008, 0.003
 
 Floats = NDArray[np.float64]
@@ -59,13 +63,15 @@ def place(
     *,
     circles: Sequence[Disc] = (),
     taken: Sequence[Box] = (),
+    curves: Sequence[Floats] = (),
     unit: float = 1.0,
 ) -> list[Box]:
     """Give each disc's name (width, height) a place in the area, near its disc.
 
-    Names keep off one another, all discs, the nameless `circles`, and `taken`. `unit` is the length of one point of
-    type. They are placed one after the other, the crowded ones first, and then moved again with all the others in
-    place; what cannot be avoided overlaps as little as can be.
+    Names keep off one another, all discs, the nameless `circles`, `taken`, and the points of `curves` (n, 2), which
+    stand closer than a name is high. `unit` is the length of one point of type. They are placed one after the other,
+    the crowded ones first, and then moved again with all the others in place; what cannot be avoided overlaps as
+    little as can be.
     """
     placed: dict[int, Box] = {}
     every = _array([(d.x, d.y, d.radius) for d in (*discs, *circles)], 3)
@@ -79,6 +85,8 @@ def place(
         cost = _costs(centres, sizes[k], every, k, len(discs), boxes, area, unit)
         for line in lines:
             cost += NAME_OVER_LINE * _in_boxes(line[None, :, :], centres, _array([sizes[k]], 2))[0]
+        for curve in curves:
+            cost += NAME_OVER_CURVE * _in_boxes(curve[None, :, :], centres, _array([sizes[k]], 2))[0]
         x, y = centres[int(np.argmin(cost))]
         placed[k] = Box(float(x), float(y), *sizes[k])
     return [placed[k] for k in range(len(discs))]
@@ -179,7 +187,8 @@ def write(
 ) -> None:
     """Write names, underlined in their colours, beside points of settled axes, which must not change after this.
 
-    They keep off the circles `around`: x and y in the units of the axes, radius in points of type.
+    They keep off the circles `around` (x and y in the units of the axes, radius in points of type), off error
+    bars, and off grey lines: fits and fronts.
     """
     if not names:
         return
@@ -200,7 +209,11 @@ def write(
     legend = axes.get_legend()
     others = [text for text in axes.texts if text not in texts and text.get_text()] + ([legend] if legend else [])
     taken = [_box(other.get_window_extent(renderer)) for other in others]
-    boxes = place(discs, sizes, area, circles=circles, taken=taken, unit=unit)
+    grey = [line for line in axes.lines if line.get_color() == style.GREY]
+    curves = [_dense(_corners(line), area, unit) for line in grey]
+    bars = [bar for container in axes.containers for bars in container[2] for bar in bars.get_segments()]
+    curves += [_dense(axes.transData.transform(bar), area, unit) for bar in bars if len(bar)]
+    boxes = place(discs, sizes, area, circles=circles, taken=taken, curves=curves, unit=unit)
     back = axes.transData.inverted()
     axes.autoscale(False)
     for text, colour, disc, box in zip(texts, colours, discs, boxes, strict=True):
@@ -215,6 +228,25 @@ def write(
         if math.hypot(dx, dy) - disc.radius > LEADER * unit:
             start, end = back.transform((disc.x, disc.y)), back.transform((disc.x + dx, disc.y + dy))
             axes.plot(*zip(start, end, strict=True), color="0.5", linewidth=0.6, zorder=5)
+
+
+def _corners(line: Any) -> Floats:
+    """The corners of a line as it is drawn, in pixels."""
+    at: Floats = np.asarray(line.get_transform().transform_path(line.get_path()).vertices)
+    if line.get_drawstyle() != "steps-post":
+        return at
+    twice = at.repeat(2, axis=0)
+    return np.column_stack([twice[1:, 0], twice[:-1, 1]])
+
+
+def _dense(corners: Any, area: Box, unit: float) -> Floats:
+    """Points along straight pieces between corners, within the area, nearer to each other than half a name is high."""
+    w, h = area.width / 2, area.height / 2
+    inside = np.clip(corners, (area.x - w, area.y - h), (area.x + w, area.y + h))
+    pieces = [
+        np.linspace(a, b, max(2, int(math.dist(a, b) / (FONT / 2 * unit)))) for a, b in itertools.pairwise(inside)
+    ]
+    return np.concatenate(pieces) if pieces else _array([], 2)
 
 
 def _discs(axes: Any, xy: Sequence[tuple[float, float]], radii_pt: Sequence[float], unit: float) -> list[Disc]:

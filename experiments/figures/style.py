@@ -12,13 +12,10 @@ import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.networks import NETWORKS
 from instruments.plain_text import one_line
-
-if TYPE_CHECKING:
-    from experiments.outcome import Outcome
 
 FALLBACK_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
 FAMILY_MARKERS = {"AlexNet": "o", "NIN": "s", "ENet": "D", "Inception": "^", "ResNet": "v", "VGG": "P"}
@@ -58,11 +55,6 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "joulebench",
 }
-
-
-def colour_of(network: str, outcome: Outcome) -> str:
-    """Colour of a network: the paper's where it has one."""
-    return colours(outcome.plan.networks)[network]
 
 
 def colours(networks: Sequence[str]) -> dict[str, str]:
@@ -193,7 +185,7 @@ def plain_log(axis: Any) -> None:
         return
     axis.set_major_locator(FixedLocator(log_ticks(low, high)))
     axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=30))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -230,12 +222,28 @@ def _legend_columns(networks: Sequence[str]) -> int:
 
 def png(figure: Any, dpi: int = 130) -> bytes:
     """Render a figure as PNG bytes, the same for the same figure."""
-    return _saved(figure, "png", {"Software": None}, dpi)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    usual = figure.dpi
+    with warnings.catch_warnings():
+        _names_in_any_letters()
+        figure.dpi = dpi
+        try:  # as savefig does it, without the drawing beforehand that only finds the renderer
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.print_png(buffer, metadata={"Software": None})
+        finally:
+            figure.dpi = usual
+    return buffer.getvalue()
 
 
 def pdf(figure: Any) -> bytes:
     """Render a figure as PDF bytes, the same for the same figure."""
-    return _saved(figure, "pdf", {"CreationDate": None, "Creator": None}, DPI)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        _names_in_any_letters()
+        figure.savefig(buffer, format="pdf", dpi=DPI, metadata={"CreationDate": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def svg(figure: Any) -> bytes:
@@ -246,14 +254,6 @@ def svg(figure: Any) -> bytes:
     canvas: Any = FigureCanvasSVG(figure)
     # As savefig does it, without the drawing beforehand that only finds the renderer.
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return buffer.getvalue()
-
-
-def _saved(figure: Any, form: str, metadata: dict[str, Any], dpi: int) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        _names_in_any_letters()
-        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -123,12 +123,12 @@ class _Column:
         axes.fill_between(t, least, most, color=PALE, linewidth=0, label="least to most", zorder=2)
         axes.plot(t, mean, color=BLUE, linewidth=0.9, label=f"mean of {(t[1] - t[0]) * 1e3:.3g} ms", zorder=3)
         axes.set_xlim(t[0], t[-1])
-        axes.set_ylim(bottom=min(0.0, least.min()), top=most.max() * 1.08)
+        axes.set_ylim(bottom=min(0.0, least.min()), top=most.max() * 1.35)
         name = f"{style.short(self.cell[0])}, batch {self.cell[1]}, repeat {w.data.repeat + 1}"
         style.panel_title(axes, [self.run.title if several else "", name], 7.0)
         axes.set_xlabel("time from the gate's rise [s]")
         axes.set_ylabel("power [W]")
-        axes.legend(loc="center", ncols=3, frameon=True, facecolor="white", framealpha=1.0, edgecolor="none")
+        axes.legend(loc="upper center", ncols=3, frameon=True, facecolor="white", framealpha=0.9, edgecolor="none")
 
     def one_batch(self, axes: Any, lines: Any) -> None:
         _, t, power, gate, batch = (np.array(c) for c in zip(*self.samples(), strict=True))
@@ -179,7 +179,7 @@ class _Column:
         axes.set_title(f"mean by phase over the batches of {_records(len(self.found))} ({f.mean.size} bins)")
         axes.set_xlabel(f"time into the batch, stretched to the mean length [{unit}]")
         axes.set_ylabel("power [W]")
-        axes.legend(loc="upper right", ncols=3)
+        axes.legend(loc="upper right", ncols=3, frameon=True, facecolor="white", framealpha=0.9, edgecolor="none")
 
     def honest(self) -> str:
         """Say how much the board smears."""

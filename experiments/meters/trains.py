@@ -140,6 +140,8 @@ def duty_of(train: str) -> tuple[float, float]:
 def check(reader: TraceReader, sensor: str = "") -> MeterCheck:
     """Judge our own result, the emulated pollers and a sensor on the records of a run with pulse trains.
 
+    Without the name of a `sensor` that one is judged which was read while the trains ran, if any was.
+
     Raises TraceError where the file holds no such run, or no calibration.
     """
     outcome = reduce_run(reader)
@@ -150,6 +152,7 @@ def check(reader: TraceReader, sensor: str = "") -> MeterCheck:
         raise TraceError(f"{reader.path}: no zero was committed, so that nothing can be reduced")
     roles = wires(outcome.lab)
     ours = {(r.result.network, r.repeat): r.result for r in outcome.repeats}
+    sensor = sensor or sensor_in(reader)
     found: list[TrainResult] = []
     series: list[Series] = []
     names: list[tuple[str, str]] = []
@@ -170,6 +173,26 @@ def check(reader: TraceReader, sensor: str = "") -> MeterCheck:
         notes += (f"{outcome.missing} trains were not measured",)
     found.sort(key=lambda t: (t.period_s, t.duty, t.train, t.repeat))
     return MeterCheck(outcome.source, tuple(found), _finding(sensor, series, names) if sensor else None, notes)
+
+
+def sensor_in(reader: TraceReader) -> str:
+    """The sensor that was read while the trains of a run ran; empty where none was."""
+    for index, row in enumerate(reader.captures()):
+        if row["kind"] != "cell":
+            continue
+        if reader.readings(index):
+            return "supply"
+        if watch := _watch(reader, index):
+            return str(watch.get("name", ""))
+    return ""
+
+
+def _watch(reader: TraceReader, index: int) -> dict[str, Any]:
+    """What the board's agent told of the sensor that it read during a record; empty where it read none."""
+    try:
+        return json.loads(reader.long_text("device_facts", index)).get("watch") or {}
+    except (AttributeError, ValueError):
+        return {}
 
 
 def _levels(ours: Mapping[tuple[str, int], RowResult]) -> tuple[float, float]:
@@ -229,7 +252,7 @@ def _told(
         watts = np.array([r.value for r in amps]) * float(np.mean(volts))
         return Series(power, t, watts, len(amps)), "current read-back times its voltage", "W"
     try:
-        watch = json.loads(reader.long_text("device_facts", data.index)).get("watch") or {}
+        watch = _watch(reader, data.index)
         t, values = np.array(watch["t_us"], np.float64) * 1e-6, np.array(watch["values"], np.float64)
         return Series(power, t, values, int(watch["reads"])), f"{watch['name']} ({watch['source']})", watch["unit"]
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -238,7 +261,8 @@ def _told(
 
 def _finding(sensor: str, series: list[Series], names: list[tuple[str, str]]) -> Finding:
     if not names:
-        return Finding(sensor, "", None, "it told nothing: it is not there, or may not be read")
+        why = "it was not read while the trains ran (measure with --sensor), is not there, or may not be read"
+        return Finding(sensor, "", None, f"it told nothing: {why}")
     name, unit = names[0]
     response = respond(series, is_counter=unit == "J")
     return Finding(sensor, name, response, "" if response else "its readings were too few, or never changed")

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--margin", default="2%", metavar="2%", help="differences within this part count as none (default: 2%%)"
     )
-    p.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    p.add_argument("--quiet", action="store_true", help="show no progress: only results, warnings and errors")
     return p
 
 
@@ -38,10 +38,10 @@ def _write(args: argparse.Namespace) -> int:
     from experiments.compare import margin_of
     from experiments.figures.__main__ import open_runs
     from experiments.progress import at_work
-    from experiments.report.outputs import write_whole
     from experiments.report.page import ONE_RUN, page
     from experiments.traces import check_writable
-    from instruments.errors import ConfigError, TraceError
+    from experiments.whole_file import write_whole
+    from instruments.errors import ConfigError
 
     out: Path = args.out
     margin = margin_of(args.margin)
@@ -56,13 +56,9 @@ def _write(args: argparse.Namespace) -> int:
             runs = [replace(runs[0], label=ONE_RUN)]
         show("drawing the figures and the report")
         text = page(runs, anyway=args.anyway, margin=margin).encode()
-    try:
-        write_whole(out, text)
-    except OSError as error:
-        raise TraceError(f"{out}: cannot be written ({error.strerror}); name another file with --out") from error
-    if not args.quiet:
-        names = ", ".join(str(path) for path in args.runs)
-        say(f"{out}: report of {names} ({len(text) / 1e6:.1f} MB)")
+    write_whole(out, text, "name another file with --out")
+    names = ", ".join(str(path) for path in args.runs)
+    say(f"{out}: report of {names} ({len(text) / 1e6:.1f} MB)")
     return 0
 
 

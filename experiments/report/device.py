@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from experiments import networks, report_device
@@ -59,11 +60,13 @@ def flags(run: Run) -> list[str]:
     lines += _together(run)
     parts.append("<h4>Without a result</h4>")
     parts.append(markup.table(lines, "facts") if len(lines) > 1 else markup.paragraph("Every cell gave a result."))
-    again = [["capture", "codes", "reason"]]
+    kept: Counter[tuple[str, str, str]] = Counter()
     for row in run.reader.captures():
         if row["state"] == "rejected":
             name = f"{row['network']} batch {row['batch']} repeat {row['repeat'] + 1}"
-            again.append([name if row["kind"] == "cell" else row["kind"], row["flags"], row["reason"]])
+            kept[name if row["kind"] == "cell" else row["kind"], row["flags"], row["reason"]] += 1
+    again = [["capture", "codes", "reason"]]
+    again += [[f"{name} ({n} times)" if n > 1 else name, codes, why] for (name, codes, why), n in kept.items()]
     if len(again) > 1:
         parts.append("<h4>Captures that were rejected at the bench, and kept</h4>")
         parts.append(markup.table(again, "facts"))
@@ -90,9 +93,14 @@ def _together(run: Run) -> list[list[str]]:
 
 
 def by_run(runs: Sequence[Run], parts: list[list[str]]) -> list[str]:
-    """Parts of each run below its name, which is left out where there is one run alone."""
+    """Parts of each run below its name, which is left out where there is one run alone; equal parts once."""
     if len(runs) == 1:
         return parts[0]
-    return [
-        piece for run, mine in zip(runs, parts, strict=True) for piece in (f"<h3>{markup.text(run.title)}</h3>", *mine)
-    ]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for run, mine in zip(runs, parts, strict=True):
+        alike.setdefault(tuple(mine), []).append(run.title)
+    found: list[str] = []
+    for pieces, titles in alike.items():
+        same = f" ({len(titles)} runs, the same of each)" if len(titles) > 1 else ""
+        found += [f"<h3>{markup.text(', '.join(titles) + same)}</h3>", *pieces]
+    return found

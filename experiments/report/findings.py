@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from experiments.figures.rows import Run
@@ -36,7 +36,16 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
             pass
         else:
             return [_judge(runs, "all runs together")]
-    return [_judge([run], run.title if len(runs) > 1 else "") for run in runs]
+    return _together([_judge([run], run.title if len(runs) > 1 else "") for run in runs])
+
+
+def _together(judged: Sequence[Judged]) -> list[Judged]:
+    """Runs that are not judged for one and the same reason together, where the first of them stands."""
+    found: dict[object, Judged] = {}
+    for one in judged:
+        key = one.reason or id(one)
+        found[key] = replace(found[key], label=f"{found[key].label}, {one.label}") if key in found else one
+    return list(found.values())
 
 
 def _judge(runs: Sequence[Run], label: str) -> Judged:

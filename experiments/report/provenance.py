@@ -137,7 +137,7 @@ def reproduce(run: Run) -> list[str]:
         f"<pre>{markup.text(shlex.join(sweep_words(plan, *_chosen_records(run))))}</pre>",
         markup.paragraph(
             f"Networks ran as: {plan.run.label}. Seed {plan.seed}; window {plan.window_s:g} s; {plan.repeats} repeats. "
-            + ". ".join(plan.method.lines(plan.window_s, plan.repeats, plan.rounds))
+            + ". ".join(plan.method.lines(plan.repeats, plan.rounds))
         ),
         markup.details("lab.yaml as it was read", f"<pre>{markup.text(run.reader.text('lab_yaml'))}</pre>"),
         *(

@@ -10,6 +10,7 @@ from experiments import report_device
 from experiments.energy import RowResult
 from experiments.outcome import Outcome, source_text
 from instruments.plain_text import one_line
+from instruments.wording import folded
 
 SHOWN = (
     ("time_per_image_s", "time", "ms/image", 1e3),
@@ -88,9 +89,9 @@ def closing_text(outcome: Outcome, where: str, names: Sequence[str], *, replayed
     """What a sweep or replay prints at its end; `names` are the files that it wrote to `where`."""
     lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval.", ""]
     lines += [plain_table(report_device.device_table(outcome)), ""]
-    lines += [f"note: {one_line(note)}" for note in outcome.notes]
+    lines += [f"note: {note}" for note in folded(one_line(note) for note in outcome.notes)]
     if outcome.rejected:
         lines.append(f"{len(outcome.rejected)} without a result:")
-        lines += [one_line(f"  {r.label}: {r.outcome}: {r.reason}") for r in outcome.rejected]
+        lines += folded(one_line(f"  {r.label}: {r.outcome}: {r.reason}") for r in outcome.rejected)
     lines.append(f"written to {where}: " + ", ".join(names))
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 from experiments.figures.rows import Run
@@ -10,6 +11,7 @@ from experiments.outcome import Outcome, source_text
 from experiments.report import markup
 from experiments.report.findings import Judged
 from experiments.report.text import percent, shown
+from instruments.wording import folded
 
 Lines = list[str]
 
@@ -36,11 +38,16 @@ def _started(run: Run) -> str:
 def summary(runs: Sequence[Run], judged: Sequence[Judged]) -> str:
     """The whole summary as a section: sentences of each run, then the findings in a line each."""
     parts = []
-    for run in runs:
+    noted = [folded(run.outcome.notes) for run in runs]
+    common = [note for note, count in Counter(note for notes in noted for note in notes).items() if count > 1]
+    for run, notes in zip(runs, noted, strict=True):
         if len(runs) > 1:
             parts.append(f"<h3>{markup.text(run.title)}</h3>")
         parts.append(markup.paragraph(" ".join(_sentences(run))))
-        parts.append(markup.bullets(run.outcome.notes))
+        parts.append(markup.bullets([note for note in notes if note not in common]))
+    if common:
+        parts.append(markup.paragraph("Noted of several runs:"))
+        parts.append(markup.bullets([f"{note} ({_which(note, runs, noted)})" for note in common]))
     for one in judged:
         of = f" ({one.label})" if one.label else ""
         if one.section is None:
@@ -49,6 +56,14 @@ def summary(runs: Sequence[Run], judged: Sequence[Judged]) -> str:
             parts.append(markup.paragraph(f"The paper's findings{of}, with these networks, n and margin:"))
             parts.append(_verdicts(one))
     return markup.section("summary", "In short", *parts)
+
+
+def _which(note: str, runs: Sequence[Run], noted: Sequence[Lines]) -> str:
+    """The runs of which something is noted: by their names, where it is not all of them."""
+    of = [run.label for run, notes in zip(runs, noted, strict=True) if note in notes]
+    if len(of) == len(runs):
+        return "both runs" if len(runs) == 2 else f"all {len(runs)} runs"
+    return f"{len(of)} of {len(runs)} runs: {', '.join(of)}"
 
 
 def _verdicts(one: Judged) -> str:
@@ -91,10 +106,10 @@ def _sentences(run: Run) -> Lines:
         r.energy_per_image_j.expanded() / abs(r.energy_per_image_j.value) for r in rows if r.energy_per_image_j.value
     )
     if relative:
-        said.append(
-            f"± is U, the half-width of the 95 % interval: {percent(statistics.median(relative))} of the energy in "
-            f"the median, {percent(relative[0])} at best, {percent(relative[-1])} at worst."
-        )
+        middle = percent(statistics.median(relative))
+        ends = [percent(relative[0]), percent(relative[-1])]
+        spread = "" if ends[0] == ends[1] else f" in the median, {ends[0]} at best, {ends[1]} at worst"
+        said.append(f"± is U, the half-width of the 95 % interval: {middle} of the energy{spread}.")
     single = sum(row.repeats == 1 for row in rows)
     if single:
         said.append(f"{_many(single, 'row')} of one repeat: nothing is known of their scatter, and it is not in U.")

@@ -60,14 +60,32 @@ class Fold:
 class Folded:
     """A fold before it is calibrated: by bin the means of i v, i and v, and of i v the sums of squares.
 
-    In single precision, which is a thousand times finer than what is shown: there is one for every capture of a file.
+    In single precision, which is a thousand times finer than what is shown, and in one array, since there is one for
+    every capture of a file: the means, (bins,) each, then the sums of squares at these and all coarser bins.
     """
 
     n: int
-    vi: NDArray[np.float32]
-    i: NDArray[np.float32]
-    v: NDArray[np.float32]
-    squares: Mapping[int, NDArray[np.float32]]
+    bins: int
+    packed: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, n: int, vi: Floats, i: Floats, v: Floats, squares: Mapping[int, Floats]) -> Folded:
+        """Pack what is known of `n` batches."""
+        parts = [vi, i, v, *(squares[bins] for bins in LEVELS if bins <= len(vi))]
+        return cls(n, len(vi), np.concatenate(parts).astype(np.float32))
+
+    @property
+    def means(self) -> tuple[Floats, Floats, Floats]:
+        """Means of i v, i and v by bin."""
+        vi, i, v = self.packed[: 3 * self.bins].reshape(3, self.bins).astype(np.float64)
+        return vi, i, v
+
+    @property
+    def squares(self) -> dict[int, Floats]:
+        """Sums of squares of i v about its mean, by number of bins."""
+        levels = [bins for bins in LEVELS if bins <= self.bins]
+        parts = np.split(self.packed[3 * self.bins :].astype(np.float64), np.cumsum(levels[:-1]))
+        return dict(zip(levels, parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -133,8 +151,8 @@ def calibrated(found: Folded, current: Channel, voltage: Channel, at_s: float) -
     """Apply a calibration to a fold."""
     zi, zv = current.offset.at(at_s), voltage.offset.at(at_s)
     gain = current.gain.value * voltage.gain.value
-    vi, i, v = (x.astype(np.float64) for x in (found.vi, found.i, found.v))
-    squares = {bins: s.astype(np.float64) / gain**2 for bins, s in found.squares.items()}
+    vi, i, v = found.means
+    squares = {bins: s / gain**2 for bins, s in found.squares.items()}
     return Fold(found.n, (vi - zi * v - zv * i + zi * zv) / gain, squares)
 
 
@@ -142,14 +160,14 @@ def fold(cuts: Cuts, sums: Sums) -> Folded:
     """Fold what was summed between the cuts."""
     shape, counts, bins = cuts.counts.shape, cuts.counts, cuts.bins
     vi, i, v = (x.reshape(shape) for x in sums.between(cuts.flat))
-    mean_i, mean_v = ((np.add.reduce(x / counts) / len(x)).astype(np.float32) for x in (i, v))
+    mean_i, mean_v = (np.add.reduce(x / counts) / len(x) for x in (i, v))
     means, squares = [], {}
     while True:
         rows = vi / counts
         means.append(np.add.reduce(rows) / len(rows))
         rows -= means[-1]
-        squares[bins] = np.einsum("ij,ij->j", rows, rows).astype(np.float32)
+        squares[bins] = np.einsum("ij,ij->j", rows, rows)
         if bins == LEVELS[-1]:
-            return Folded(shape[0], means[0].astype(np.float32), mean_i, mean_v, squares)
+            return Folded.of(shape[0], means[0], mean_i, mean_v, squares)
         vi, counts = (vi[:, ::2] + vi[:, 1::2]), (counts[:, ::2] + counts[:, 1::2])
         bins //= 2

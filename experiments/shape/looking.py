@@ -48,8 +48,10 @@ def _together(one: Indices, other: Indices) -> Indices:
     """All of both in order, each once."""
     merged: Indices = np.concatenate((one, other))
     merged.sort()
-    again = merged[1:] == merged[:-1]
-    return np.delete(merged, again.nonzero()[0])
+    once = np.empty(len(merged), np.bool_)
+    once[:1] = True
+    np.not_equal(merged[1:], merged[:-1], out=once[1:])
+    return merged[once]
 
 
 def look(measured: Measured) -> Look | None:

@@ -145,14 +145,14 @@ def _of_whole(ordered: Sequence[Captured], settles: Settling) -> tuple[Folded | 
     count, (vi, i, v), squares = 0, (np.zeros(bins),) * 3, {b: np.zeros(b) for b in LEVELS if b <= bins}
     for fold in folds:
         more = fold.n
-        new = [x.astype(np.float64).reshape(bins, -1).mean(axis=1) for x in (fold.vi, fold.i, fold.v)]
+        new, own = [x.reshape(bins, -1).mean(axis=1) for x in fold.means], fold.squares
         about = new[0] - vi
         for b in squares:
             between = about.reshape(b, -1).mean(axis=1) ** 2 * (count * more / (count + more))
-            squares[b] = squares[b] + fold.squares[b].astype(np.float64) + between
+            squares[b] = squares[b] + own[b] + between
         count += more
         vi, i, v = (old + (x - old) * (more / count) for old, x in zip((vi, i, v), new, strict=True))
-    return _folded(count, vi, i, v, squares), batch_s, ""
+    return Folded.of(count, vi, i, v, squares), batch_s, ""
 
 
 def _of_stretches(ordered: Sequence[Captured], log_s: Floats, settles: Settling) -> tuple[Folded | None, float, str]:
@@ -183,7 +183,7 @@ def _of_stretches(ordered: Sequence[Captured], log_s: Floats, settles: Settling)
     n = int(seen.min())
     # Each phase was seen in another number of batches; the scatter is that of those, the number the least.
     squares = {b: sums / np.maximum(counts - 1, 1) * (n - 1) for b, (counts, _, sums) in found.items() if b <= bins}
-    return _folded(n, vi, i, v, squares), batch_s, ""
+    return Folded.of(n, vi, i, v, squares), batch_s, ""
 
 
 def _by_phase(
@@ -200,8 +200,3 @@ def _by_phase(
     means = each.sum(axis=1) / np.maximum(seen, 1)
     squares = (((each[0] - means[0]) ** 2) * there).sum(axis=0)
     return seen, means, squares
-
-
-def _folded(n: int, vi: Floats, i: Floats, v: Floats, squares: dict[int, Floats]) -> Folded:
-    a, b, c = (x.astype(np.float32) for x in (vi, i, v))
-    return Folded(n, a, b, c, {bins: s.astype(np.float32) for bins, s in squares.items()})

@@ -94,17 +94,19 @@ def _fitted(y: Floats, first: float) -> tuple[float, float]:
     Gauss and Newton's steps for its logarithm, the height and the level always the best ones for it (Kaufman 1975).
     """
     n = y.size
-    k, about, log_tau = np.arange(n, dtype=np.float64), y - mean(y), math.log(first)
+    k, log_tau = np.arange(n, dtype=np.float64), math.log(first)
+    known, moving = np.ones((2, n)), np.empty((2, n))
+    about, (decay, slope) = np.subtract(y, mean(y), out=known[0]), moving
     least, most, last = math.log(first / 4), math.log(first * 4), 0.0
     for _ in range(STEPS):
         tau = math.exp(log_tau)
-        decay = np.exp(k * (-1 / tau))
-        slope = k * decay  # of the decay by the logarithm, times the time constant
-        sum_d, sum_s = float(np.add.reduce(decay)), float(np.add.reduce(slope))
-        with_y, slope_y = float(decay @ about), float(slope @ about)
-        square = float(decay @ decay) - sum_d**2 / n
-        across = float(decay @ slope) - sum_d * sum_s / n
-        own = float(slope @ slope) - sum_s**2 / n - across**2 / square
+        np.exp(np.multiply(k, -1 / tau, out=decay), out=decay)
+        np.multiply(k, decay, out=slope)  # of the decay by the logarithm, times the time constant
+        (with_y, sum_d), (slope_y, sum_s) = (moving @ known.T).tolist()
+        (square, across), (_, own) = (moving @ moving.T).tolist()
+        square -= sum_d**2 / n
+        across -= sum_d * sum_s / n
+        own -= sum_s**2 / n + across**2 / square
         scale = with_y / square
         step = (slope_y - across / square * with_y) * tau / (scale * own)
         if not math.isfinite(step):

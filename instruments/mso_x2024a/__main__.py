@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
-from instruments.errors import ConfigError
+from instruments.command import leave, run, say
 
 from .capabilities import Capabilities
 from .plan import plan_acquisition
@@ -47,24 +46,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Plan; returns the exit code."""
     args = parser().parse_args(argv)
+    return run(lambda: _plan(args))
+
+
+def _plan(args: argparse.Namespace) -> int:
     points = args.points if args.points is not None or args.rate is not None else 100_000
-    try:
-        plan = plan_acquisition(
-            args.window,
-            [source for source in args.sources.split(",") if source.strip()],
-            points=points,
-            rate_hz=args.rate,
-            capabilities=Capabilities.of(args.model, args.memory),
-        )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if args.json:
-        print(json.dumps({"short": plan.short, **asdict(plan)}, indent=1))
-    else:
-        print("\n".join(plan.lines()))
+    plan = plan_acquisition(
+        args.window,
+        [source for source in args.sources.split(",") if source.strip()],
+        points=points,
+        rate_hz=args.rate,
+        capabilities=Capabilities.of(args.model, args.memory),
+    )
+    say(json.dumps({"short": plan.short, **asdict(plan)}, indent=1) if args.json else "\n".join(plan.lines()))
     return 1 if plan.short else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

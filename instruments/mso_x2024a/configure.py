@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from instruments import scpi
@@ -147,11 +148,14 @@ class Configurator:
         queries += [f":TRIGger:EDGE:{name}?" for name in ("SOURce", "SLOPe", "COUPling")] + [":TRIGger:HOLDoff?"]
         for pod in pods_of(has.digital_channels):
             queries += [f":POD{pod}:DISPlay?", f":POD{pod}:THReshold?"]
+        return self.read([query[1:-1] for query in queries])
+
+    def read(self, names: Sequence[str]) -> dict[str, str]:
+        """Read some settings back: query without ``?`` -> answer."""
         found: dict[str, str] = {}
-        for start in range(0, len(queries), 16):  # short messages: input buffers are not endless
-            part = queries[start : start + 16]
-            answers = self._dialogue.ask(*part)
-            found.update((query[1:-1], answer) for query, answer in zip(part, answers, strict=True))
+        for start in range(0, len(names), 16):  # short messages: input buffers are not endless
+            part = names[start : start + 16]
+            found.update(zip(part, self._dialogue.ask(*(f":{name}?" for name in part)), strict=True))
         return found
 
     def _switch(self, name: str, header: str, on: bool) -> None:

@@ -346,6 +346,10 @@ class MsoX2024A:
         """Read back the settings that matter for a capture: query without ``?`` -> answer."""
         return self._configure.read_all(self._has)
 
+    def read_back(self, names: Sequence[str]) -> dict[str, str]:
+        """Read some of ``settings`` back, by their names, in one message for every sixteen."""
+        return self._configure.read(names)
+
     def screenshot(self, *, deadline_s: float = 15.0) -> bytes:
         """Read the screen as a PNG file; raises ProtocolError for what is none.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve; 0 when asked to end, 2 when the lab.yaml or a port is no good."""
+    """Serve; 0 when asked to end, 2 when the lab.yaml or a port is no good, 3 when the addresses cannot be told."""
     parser = argparse.ArgumentParser(prog="python -m instruments.simulated", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--lab", default="lab.yaml", type=Path, metavar="FILE", help="facts of the bench (lab.yaml)")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="folder for marker ring and truth socket")
@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
 
-    from instruments.errors import BenchError
+    from instruments.command import complain, tell
+    from instruments.errors import BenchError, OutputError
     from instruments.lab import load, load_faults
     from instruments.simulated.portmapper import WELL_KNOWN_PORT
 
@@ -59,17 +60,20 @@ def main(argv: list[str] | None = None) -> int:
 
         station = Station(lab, state_dir=folder, seed=options.seed, told=_tell, portmapper=mapped)
     except (BenchError, OSError, OverflowError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 2
     ended = threading.Event()
     before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with station:
-            print(json.dumps(station.addresses), flush=True)
+            tell(json.dumps(station.addresses))
             if options.until_stdin_closes:
                 threading.Thread(target=_watch_stdin, args=(ended,), daemon=True).start()
             while not ended.wait(3600.0):
                 pass
+    except OutputError as error:
+        complain(f"error: {error}")
+        return error.exit_code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -24,12 +24,17 @@ from tests.sweeps import ROOT
 
 LIMIT_S = 200.0
 
+UNDRAWN = ("experiments.power_sweep", "experiments.replay")
+"""Programs whose pictures no page looks at."""
+
 
 def _run_module(arguments: list[str], folder: str, said: str, extra: dict[str, str]) -> None:
     """Be `python -m MODULE ...` or `python FILE ...` in the folder, with both streams in a file."""
     stream = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    if set(UNDRAWN) & set(arguments[:2]):
+        forked.leave_pictures_out()
     forked.be(arguments, folder, extra)
 
 

@@ -19,5 +19,5 @@ def work(jobs: Sequence[Job], options: Options) -> list[Done]:
         if job.path.name.startswith("deadly") or (job.path.name.startswith("once") and not mark.exists()):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        found.append(Done(job.number, job.path, 0, "", job.path.name))
+        found.append(Done(job.number, job.path, 0, "network\nnet\n", job.path.name))
     return found

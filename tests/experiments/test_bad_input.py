@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 
 from experiments import power_sweep
 from experiments.flags import FLAGS
-from experiments.plausible import gain_fault
+from experiments.plausible import gain_fault, stuck_fault
 from experiments.replay import main as replay
 from experiments.traces import TraceReader
 from experiments.traces.__main__ import main as traces_main
 from instruments import lab as lab_yaml
+from instruments.e3645a.ratings import READ_BACK
 from tests import foreign_files as foreign
 from tests.sweeps import ROOT, rows, run
 
@@ -57,8 +58,18 @@ BENCHES = {
     "a tenth of the range, clipped": Bench(
         "{kind: gain, lead: current, factor: 3}", 2, "not measured", "wrong-attenuation", "the supply reads 0.6"
     ),
+    "ten times the clamp's range, clipped in the zero already": Bench(
+        "{kind: gain, lead: current, factor: 10}", 2, "not measured", "wrong-attenuation", r"noise is 0\.\d+ A rms"
+    ),
     "a 1:1 lead of the voltage": Bench(
         "{kind: gain, lead: voltage, factor: 10}", 2, "not measured", "wrong-attenuation", "wiring.voltage.probe_ratio"
+    ),
+    "a lead of the voltage that shows a tenth too little": Bench(
+        "{kind: gain, lead: voltage, factor: 0.9}",
+        2,
+        "not measured",
+        "wrong-attenuation",
+        r"1[67]\.\d+ V on CHAN3 where the supply reads 19 V, -1\d\.\d % off.* measure both with a voltmeter",
     ),
     "a dead clamp": Bench("{kind: dead, lead: current}", 2, "not measured", "flat-line", "the clamp sees no current"),
     "current and voltage swapped": Bench(
@@ -117,7 +128,7 @@ def test_a_bench_that_is_not_as_its_file_says(name: str, tmp_path: Path, capsys:
     assert case.flags in printed.out  # the closing table
     assert case.flags in (out / "report.html").read_text()
     with TraceReader(out / "trace.h5") as reader:
-        runs = [r for r in reader.captures() if r["kind"] in ("gain", "cell")]
+        runs = [r for r in reader.captures() if r["kind"] in ("zero", "gain", "cell")]
         refused = {code for r in runs if r["state"] == "rejected" for code in r["flags"].split()}
     assert refused == (set() if case.exit_code == 0 else set(case.flags.split()))
     if case.exit_code == 2:
@@ -138,6 +149,8 @@ def test_a_bench_that_is_not_as_its_file_says(name: str, tmp_path: Path, capsys:
         (6.8, 19.0, "wrong-attenuation", "range switch"),
         (0.68, 190.0, "wrong-attenuation", "attenuates 1:1"),
         (0.68, 1.9, "wrong-attenuation", "attenuates 100:1"),
+        (0.68, 19.0 * 0.9, "wrong-attenuation", r"17\.1 V on CHAN3 where the supply reads 19 V, -10\.0 % off"),
+        (0.68, 19.0 * 1.2, "wrong-attenuation", r"22\.8 V .* \+20\.0 % off"),
         (-0.68, 19.0, "reversed-probe", "probe.reversed"),
         (0.68, -19.0, "reversed-probe", "tip and ground"),
         (0.001, 19.0, "flat-line", "sees no current"),
@@ -152,6 +165,32 @@ def test_a_comparison_with_the_supply_tells_a_switch_from_a_gain(
     found = gain_fault(lab_yaml.load(VIRTUAL), amps, volts, read_a, 19.0)
     assert (found.code if found else "") == code
     assert re.search(said, str(found))
+
+
+@pytest.mark.parametrize(
+    ("work_a", "read_a", "stuck"),
+    [
+        (0.68, [0.681, 0.681, 0.681], True),  # near the right value: no gain would tell
+        (0.68, [0.11, 0.68, 0.682], False),
+        (0.13, [0.131, 0.131, 0.131], False),  # a load hardly above the idle one
+        (0.68, [0.66, 0.68, 0.7], False),
+    ],
+)
+def test_a_supply_that_reads_the_same_whatever_flows(work_a: float, read_a: list[float], stuck: bool) -> None:
+    found = stuck_fault(READ_BACK.current, 0.11, work_a, read_a)
+    assert (found is not None and found.code == "stuck-read-back") is stuck
+
+
+def test_a_read_back_that_stands_still_ends_a_sweep_at_its_first_comparison(tmp_path: Path) -> None:
+    lab, out = tmp_path / "lab.yaml", tmp_path / "run"
+    stuck = 'simulation:\n  faults: {supply: [{kind: replace, matching: MEAS.*CURR, data: "+6.9E-01\\n", times: 0}]}\n'
+    lab.write_text(VIRTUAL.read_text().replace("simulation:\n", stuck))
+    done = run("experiments.power_sweep", "--lab", lab, *ONE_CELL, "--out", out)
+    assert done.returncode == 2, done.stderr
+    told = r"stuck-read-back: the supply reads 0\.69 A for the idle board and .* at work alike, .* by 0\.[56]\d* A"
+    assert re.search(told, done.stderr), done.stderr
+    (row,) = rows(out / "results.csv")
+    assert (row["outcome"], row["flags"]) == ("not measured", "stuck-read-back")
 
 
 def test_a_supply_that_reads_next_to_nothing_proves_nothing_about_the_clamp() -> None:

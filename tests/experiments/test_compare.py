@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.budgets import budgets_json
 from experiments.compare import _compare, parser
 from experiments.comparison import context, sides, verdicts
 from experiments.comparison.context import Shared
@@ -289,3 +290,55 @@ def test_a_row_that_scatters_by_itself_tells_nothing_of_the_others(usual: Path) 
         assert rows[quiet].quantities[name].scatter.relative < 0.01
     unflagged = replace(side, rows={**side.rows, shaken: replace(wild, values=values)})
     assert all(row.quantities["power_w"].scatter is None for row in verdicts.compare(side, unflagged, SAME, 0.02))
+
+
+def test_a_table_alone_never_shows_more_than_the_trace_it_came_from(tmp_path: Path, usual: Path) -> None:
+    """With its budgets beside it a table shows the same, but for what repeats and common errors tell."""
+    traces = [sides.load(usual), sides.load(write(tmp_path / "second", Made(seed=2, repeats=2)))]
+    traces = [replace(s, rows={key: replace(row, values={}) for key, row in s.rows.items()}) for s in traces]
+    tables, whole = [], []
+    for number, side in enumerate(traces):
+        folder = tmp_path / f"table{number}"
+        folder.mkdir()
+        with TraceReader(side.path) as reader:
+            outcome = reduce_run(reader)
+        (folder / "results.csv").write_text(results_csv(outcome))
+        tables.append(sides.load(folder))
+        (folder / "budgets.json").write_text(budgets_json(outcome))
+        whole.append(sides.load(folder))
+    by_trace, by_table, by_budgets = (verdicts.compare(a, b, Shared(), 0.02) for a, b in (traces, tables, whole))
+    for one, alone, beside in zip(by_trace, by_table, by_budgets, strict=True):
+        for name in verdicts.QUANTITIES:
+            p, least, same = (row.quantities[name] for row in (one, alone, beside))
+            assert least.p_equivalent >= p.p_equivalent - 1e-6
+            assert least.p_different >= p.p_different - 1e-6
+            assert least.difference.expanded() >= p.difference.expanded() * (1 - 1e-6)
+            assert same.p_equivalent == pytest.approx(p.p_equivalent, abs=1e-4)
+            assert same.p_different == pytest.approx(p.p_different, abs=1e-4)
+    (tmp_path / "table0" / "budgets.json").write_text("{}")
+    assert sides.load(tmp_path / "table0").rows == tables[0].rows
+
+
+@pytest.mark.parametrize(("share", "dof"), [(1.0, np.inf), (0.8, 2.0), (0.0, 2.0)])
+def test_whatever_an_interval_of_a_table_is_of_it_proves_no_more_than_that(share: float, dof: float) -> None:
+    """Limits, scatter and both: `share` of the standard uncertainty is a limit."""
+    from calibration.budget import Budget, Component
+
+    parts = (
+        Component("limit", share, 1.0, "W", distribution="rectangular"),
+        Component("scatter", 1.0 - share, 1.0, "W", dof, "t" if np.isfinite(dof) else "normal"),
+    )
+    true = Budget("power_w", 100.0, "W", parts)
+    table = sides._budget("power_w", 100.0, true.expanded(), 3)
+    assert table.expanded() == pytest.approx(true.expanded())
+    for margin in (0.02, 0.05):
+        known, alone = (_one(b, margin) for b in (true, table))
+        assert alone.p_equivalent >= known.p_equivalent - 1e-6
+        assert alone.p_different >= known.p_different - 1e-6
+
+
+def _one(budget, margin: float) -> verdicts.Compared:
+    """A row of that budget against one that is a little more."""
+    near, more = (sides.Row(3, dict.fromkeys(verdicts.QUANTITIES, replace(budget, value=v))) for v in (100.0, 100.5))
+    a, b = (sides.Side(Path(), True, 0.0, {}, {("n", 1): row}, {}, None) for row in (near, more))
+    return verdicts._column("power_w", [("n", 1)], a, b, Shared(), margin)[0]

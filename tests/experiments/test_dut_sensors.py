@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import dut_sensors, report_device
-from experiments.device import DeviceRow, DeviceRun
+from experiments.device import DeviceRow, DeviceRun, Durations
 from experiments.dut_sensors import Nvml, cross_check
 
 
@@ -258,7 +258,7 @@ def test_reading_is_quick_enough_beside_a_run() -> None:
 
 
 def test_the_report_shows_them_beside_what_the_bench_measured() -> None:
-    none = np.empty(0)
+    none = Durations(np.empty(0, np.int64), 1.0)
     told = {
         "sensors_before": {"time": entry("time", 1.0, "s"), "VDD_IN power": entry("power", 1.3, "W")},
         "sensors_after": {"time": entry("time", 3.0, "s"), "VDD_IN power": entry("power", 1.4, "W")},

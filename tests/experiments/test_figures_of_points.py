@@ -210,3 +210,19 @@ def test_sessions_follow_one_another_whatever_became_of_the_benchs_clock() -> No
     rebooted = Rows([(0, 1000.0, 5.0), (0, 1060.0, 65.0), (1, 20.0, 365.0), (1, 50.0, 395.0)])
     shift = clock(rebooted)  # type: ignore[arg-type]
     assert 20.0 - shift[1] == 60.0 + 300.0
+
+
+def lies_on(box: Box, curve: np.ndarray) -> bool:
+    return bool(np.all(np.abs(curve - (box.x, box.y)) < (box.width / 2, box.height / 2), axis=1).any())
+
+
+def test_names_keep_off_curves() -> None:
+    disc, area, size = Disc(200, 200, 4), Box(200, 200, 400, 400), (60.0, 10.0)
+    level = np.column_stack([np.linspace(0, 400, 200), np.full(200, 200.0)])  # an error bar through the disc
+    steep = np.column_stack([np.full(100, 205.0), np.linspace(200, 400, 100)])  # and a front that rises beside it
+    free, kept = place([disc], [size], area)[0], place([disc], [size], area, curves=[level, steep])[0]
+    assert lies_on(free, level)
+    assert not lies_on(kept, level)
+    assert not lies_on(kept, steep)
+    assert abs(kept.x - 200) < 60
+    assert abs(kept.y - 200) < 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.findings import sample, section
-from tests.sweeps import ROOT, run
+from tests.sweeps import ROOT, run, run_undrawn
 
 SWEEP = ["--networks", "paper", "--batches", "1,16", "--repeats", "2", "--window", "0.3", "--seed", "5", "--quiet"]
 KEYS = ("H1", "H2", "H3", "H4")
@@ -18,7 +18,7 @@ KEYS = ("H1", "H2", "H3", "H4")
 def swept(board: str, out: Path) -> Path:
     """The paper's networks at its two batch sizes on one of the simulated boards."""
     lab = ROOT / "docs" / "benches" / f"simulated-{board}.yaml"
-    done = run("experiments.power_sweep", "--lab", lab, "--out", out, *SWEEP)
+    done = run_undrawn("experiments.power_sweep", "--lab", lab, "--out", out, *SWEEP)
     assert done.returncode == 0, done.stderr
     return out
 

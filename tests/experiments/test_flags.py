@@ -203,6 +203,8 @@ json_trees = st.recursive(
     ), children, max_size=4),
     max_leaves=12,
 )  # fmt: skip
+QUARTERS, NO_TIMES = (device.Durations(np.full(n, 250), 1e-3) for n in (4, 0))
+
 names = ["memory", "condition_before", "condition_after", "reference_s", "reference_mhz", "sensors_after", "gate_ns"]
 names += ["size", "mode", "settled", "device", "threads", "weights", "warmup_s", "warmup_batches"]
 
@@ -210,8 +212,7 @@ names += ["size", "mode", "settled", "device", "threads", "weights", "warmup_s",
 def test_runs_whose_facts_were_lost_do_not_change_what_the_others_say() -> None:
     told: dict[str, Any] = {"device": "cpu", "mode": {"dtype": "fp32"}}
     runs = [
-        device.DeviceRun(k, 4, 1.0, 1.0, np.full(4, 0.25), np.empty(0), ready, {}, ())
-        for k, ready in enumerate(({}, told, told))
+        device.DeviceRun(k, 4, 1.0, 1.0, QUARTERS, NO_TIMES, ready, {}, ()) for k, ready in enumerate(({}, told, told))
     ]
     row = device.row_of("net", 1, runs, ["committed"] * 3)
     assert (row.device, row.dtype, row.mode) == ("cpu", "fp32", "default")
@@ -225,7 +226,7 @@ def test_facts_of_any_shape_are_read(ready: dict[str, Any], done: dict[str, Any]
     flags.slow_references([done, quiet()])
     codes = flags.of_run(ready, done)
     assert set(codes) <= set(FLAGS)
-    run = device.DeviceRun(0, 4, 1.0, 1.0, np.full(4, 0.25), np.empty(0), ready, done, codes)
+    run = device.DeviceRun(0, 4, 1.0, 1.0, QUARTERS, NO_TIMES, ready, done, codes)
     row = device.row_of("net", 1, [run], ["committed"])
     columns = row.columns(0.25)
     assert len(columns) == len(device.COLUMNS)

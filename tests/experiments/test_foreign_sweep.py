@@ -59,7 +59,7 @@ def test_the_other_cells_go_on(sweep: tuple[subprocess.CompletedProcess[str], Pa
     for row in (missing, misfit, program):
         assert (row["outcome"], row["energy_per_image_j"]) == ("refused", "")
     for reason in ("own has no missing", "does not run on an input of 1x3x32x32", "a program takes no mode"):
-        assert len([line for line in done.stderr.splitlines() if reason in line]) == 1, reason
+        assert len([line for line in done.stdout.splitlines() if reason in line]) == 1, reason
     assert "Traceback" not in done.stderr
 
 

@@ -195,3 +195,30 @@ def test_an_idle_record_of_one_code_does_not_pass_for_exact(quiet_s: float) -> N
         assert part(row, "net_power_w", name) * math.sqrt(3) == pytest.approx(half_w, rel=0.05)
         assert part(row, "power_w", name) == 0
     assert max(off_w) - min(off_w) > 0.04
+
+
+def test_a_zero_of_one_code_does_not_pass_for_exact() -> None:
+    """The zero of a quiet clamp may be off by half a code of the converter, and what is measured with it says so."""
+    half_a, off_a = 1.6 / WORD / 2, []
+    for offset_a in np.linspace(0.010, 0.016, 5):
+        bench = Bench.make(11, tail_a=0.0, probe_wander_a=0.0, probe_drift_sd_a_per_s=0.0, output_off_sd_a=0.0, **FLAT)
+        bench.world.probe_offset_a = float(offset_a)
+        fine = bench.capture
+        bench.capture = lambda at_s, fine=fine: coarse(fine(at_s))  # type: ignore[method-assign]
+        quiet = bench.steady("zero", 1.0)
+        bench.capture = fine  # type: ignore[method-assign]
+        assert quiet.mean_i is not None
+        assert quiet.mean_i.u == 0
+        assert quiet.mean_i.rounding == pytest.approx(half_a, rel=1e-6)
+        off_a.append(quiet.mean_i.mean - offset_a)
+        assert abs(off_a[-1]) <= quiet.mean_i.rounding
+        bench.power(4.0, True)
+        cell = bench.run("cell", 20.0, BATCHES, BATCH_S, quiet_s=0.3)
+        plain = in_situ.calibrate([zero(quiet)], [], bench.terms())  # gains at 1: no zero cancels
+        bench.world.probe_gain = bench.world.voltage_gain = 1.0
+        (row,) = results([cell], exact(plain))
+        volts = row.power_w.value / 0.8
+        assert part(row, "power_w", "current zero, quantisation") * math.sqrt(3) == pytest.approx(
+            half_a * volts, rel=0.3
+        )
+    assert max(off_a) - min(off_a) > 1.5 * half_a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,10 +86,13 @@ def test_every_format_gives_the_energy_that_was_taken(format: str, device: forei
         assert {row["batches"] for row in reader.captures()} == {5 if has_batch_line else -1}
 
 
-def test_segments_and_blank_rows_of_an_oscilloscope(device: foreign.Signal, tmp_path: Path) -> None:
+def test_segments_and_blank_rows_of_an_oscilloscope(device: foreign.Signal, tmp_path: Path, capsys) -> None:
     half = len(device.time_s) // 2
     pieces = [device.part(0, half), device.part(half, 2 * half)]
     plain = imported(tmp_path, foreign.write_scope_bin(tmp_path / "s.bin", device, pieces), "--batch", "4")
+    told = capsys.readouterr().out
+    assert re.findall(r"s.bin: (current) in steps of .*\(2 times\)\n", told) == ["current"]
+    assert told.count("current in steps of") == 1
     with TraceReader(plain) as reader:
         assert [d.capture.points for d in reader.data()] == [half, half]
     text = foreign.write_scope_csv(tmp_path / "s.csv", device.part(0, 2 * half), blank=0)
@@ -115,6 +119,8 @@ def test_an_analogue_gate_is_kept_and_can_be_decoded_anew(device: foreign.Signal
         text[k] = ",".join(cells)
     table.write_text("\n".join(text) + "\n")
     trace = imported(tmp_path, table, *columns, "--images", "20", "--batches", "5", "--threshold", "1.6")
+    told = "t.csv: gate (wave) is taken for an analogue line, decoded at 1.6 V with a hysteresis of a fifth of its span"
+    assert told in capsys.readouterr().out
     first = result(trace)
     assert float(first["time_per_image_s"]) == pytest.approx(0.01, rel=1e-3)
     assert result(trace, "--markers", "analog")["time_per_image_s"] == first["time_per_image_s"]
@@ -267,6 +273,10 @@ COLUMNS = ["--columns", "time=t,current=I,voltage=U,gate=run"]
         ("b.csv", damaged(TABLE, replaced(9, ",12.0", ",nan")), COLUMNS, "b.csv:9: "),
         ("b.csv", damaged(TABLE, replaced(1, "[ms]", "[h]")), COLUMNS, "b.csv:1: the time's unit is 'h'"),
         ("b.csv", TABLE, ["--columns", "current=I,voltage=U,gate=run", "--dt", "1e297"], "period of 1e+297 s"),
+        ("b.csv", damaged(TABLE, replaced(900, "0.050,", "0.7,")), COLUMNS,
+         "b.csv:900: the gate (run) is 0.7, and 0.05 and 3.25 elsewhere: a marker line has two levels"),
+        ("b.csv", TABLE, [*COLUMNS[:1], f"{COLUMNS[1]},batch=done"],
+         "b.csv:2: the batch (done) is 0, and 20 and 40 elsewhere"),
         ("b.csv", TABLE, [], "b.csv:1: column 'time' (time) is not in the header (t, I, U, run, done)"),
         ("b.csv", TABLE, ["--columns", "amps=I"], "a role of time, current, voltage"),
         ("a.csv", CSV, [], "how many images ran in each measured loop is not told"),

@@ -16,6 +16,9 @@ from experiments.meters.pollers import POLLERS, Power, errors
 from experiments.meters.response import Series, respond
 from experiments.networks import specs
 from experiments.networks.errors import SpecError
+from experiments.traces import TraceReader
+from experiments.watched import require_sensor
+from instruments.errors import ConfigError
 from tests.sweeps import ROOT, run
 
 TX1 = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
@@ -82,7 +85,9 @@ def test_a_counter_is_found_out_too_and_a_dead_sensor_is_nothing() -> None:
     assert respond([]) is None
 
 
-def test_a_check_of_the_simulated_bench_and_of_its_supply(tmp_path: Path) -> None:
+def test_a_check_of_the_simulated_bench_and_of_its_supply(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "check"
     done = run(
         "experiments.meter_check", "--lab", TX1, "--sensor", "supply", "--trains", "busy:10:30,busy:52:52,busy:310:190",
@@ -109,6 +114,13 @@ def test_a_check_of_the_simulated_bench_and_of_its_supply(tmp_path: Path) -> Non
     assert "http" not in page
     again = _check(parser().parse_args(["--trace", str(out / "trace.h5"), "--sensor", "nvml"]))
     assert again == 1  # nothing on this board told of it
+    assert "measure with --sensor" in capsys.readouterr().out
+    judge = parser().parse_args(["--trace", str(out / "trace.h5")])
+    assert _check(judge) == 0
+    assert "Sensor supply" in capsys.readouterr().out  # which the file holds
+    monkeypatch.setattr("experiments.meters.trains.sensor_in", lambda reader: "")
+    assert _check(judge) == 0
+    assert "No sensor was checked" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -121,6 +133,22 @@ def test_what_cannot_be_checked_is_told_before_anything(args: list[str], said: s
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert said in line
+
+
+def test_a_sensor_that_the_board_has_not_is_told_before_the_first_train(tmp_path: Path) -> None:
+    done = run("experiments.meter_check", "--lab", TX1, "--out", tmp_path / "out", "--sensor", "foo", "--quiet")
+    assert done.returncode == 2
+    first, where = done.stderr.splitlines()
+    assert "what was measured is in" in first
+    assert (
+        "--sensor foo: the board has no such sensor of power or energy, or may not read it; there are supply" in where
+    )
+    with TraceReader(tmp_path / "out" / "trace.h5") as reader:
+        assert [row["kind"] for row in reader.captures()] == ["zero", "idle", "gain"]
+    has = {"sensors_after": {"VDD_IN power": {"unit": "W"}, "AO-therm": {"unit": "degC"}, "gpu": {"unit": "J"}}}
+    with pytest.raises(ConfigError, match=r"there are VDD_IN power, gpu, supply$"):
+        require_sensor("foo", json.dumps({**has, "watch": {"wanted": "foo", "missing": True}}))
+    require_sensor("gpu", json.dumps({**has, "watch": {"wanted": "gpu", "name": "gpu"}}))
 
 
 def test_a_busy_load_rests_for_as_long_as_it_is_told() -> None:

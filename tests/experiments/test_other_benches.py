@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import rows, run
+from tests.sweeps import rows, run, run_undrawn
 from tests.sweeps import virtual_lab_file as lab_file
 
 WORLD = "simulation:\n"
@@ -72,7 +72,7 @@ WORLD = "simulation:\n"
 )
 def test_the_truth_is_inside_the_interval(tmp_path: Path, changes: list[tuple[str, str]], most: float) -> None:
     out = tmp_path / "run"
-    done = run(
+    done = run_undrawn(
         "experiments.power_sweep", "--lab", lab_file(tmp_path, *changes), "--networks", "busy:3,busy:11",
         "--batches", "2", "--repeats", "1", "--window", "0.5", "--out", out,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_the_truth_is_inside_the_interval(tmp_path: Path, changes: list[tuple[st
         )
         assert abs(found - true) <= u
         assert u / found < most
-    again = run("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
+    again = run_undrawn("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
     assert again.returncode == 0
     live, replayed = (out / "results.csv").read_text(), (tmp_path / "again" / "results.csv").read_text()
     assert replayed.replace(" (replayed)", "") == live
@@ -91,7 +91,7 @@ def test_the_truth_is_inside_the_interval(tmp_path: Path, changes: list[tuple[st
 
 def test_a_stock_memory_is_taken_as_it_is(tmp_path: Path) -> None:
     lab = lab_file(tmp_path, (WORLD, WORLD + "  scope: {memory_points: 100000}\n"))
-    done = run(
+    done = run_undrawn(
         "experiments.power_sweep", "--lab", lab, "--networks", "busy:5", "--batches", "1", "--repeats", "1",
         "--window", "2.0", "--out", tmp_path / "run",
     )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.outcome import COLUMNS, TRUTH_COLUMN
 from experiments.traces import TraceReader
-from tests.sweeps import QUICK, lab_file, rows, run, virtual_lab_file
+from tests.sweeps import QUICK, lab_file, rows, run, run_undrawn, virtual_lab_file
 
 OUTPUTS = ("trace.h5", "results.csv", "power_vs_batch.png", "energy_vs_batch.png", "report.html", "scope_screen.png",
            "budgets.json")  # fmt: skip
@@ -21,10 +21,13 @@ OUTPUTS = ("trace.h5", "results.csv", "power_vs_batch.png", "energy_vs_batch.png
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """One sweep of two loads at two batch sizes, with one real network."""
-    out = tmp_path_factory.mktemp("sweep") / "run"
+    """One sweep of two loads at two batch sizes, with one real network: in one thread, since others run beside it."""
+    folder = tmp_path_factory.mktemp("sweep")
+    out = folder / "run"
     done = run(
         "experiments.power_sweep",
+        "--lab",
+        lab_file(folder, ("threads: 0", "threads: 1")),
         "--networks",
         "AlexNet,busy:3",
         "--batches",
@@ -32,7 +35,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
         "--repeats",
         "2",
         "--window",
-        "1.0",
+        "0.5",
         "--seed",
         "4",
         "--out",
@@ -53,7 +56,7 @@ def test_a_sweep_writes_everything_and_ends_well(sweep: tuple[Path, subprocess.C
 
 def test_budgets_are_printed_and_stored(sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     out, _ = sweep
-    done = run("experiments.replay", out / "trace.h5", "--out", tmp_path / "again", "--budget")
+    done = run_undrawn("experiments.replay", out / "trace.h5", "--out", tmp_path / "again", "--budget")
     assert done.returncode == 0, done.stderr
     assert "current gain, reference" in done.stdout
     assert "first order" in done.stdout
@@ -161,7 +164,7 @@ def test_time_by_the_markers_is_the_time_that_the_device_logged(
 
 def test_replay_gives_the_same_bytes(sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     out, _ = sweep
-    done = run("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
+    done = run_undrawn("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     replayed = (tmp_path / "again" / "results.csv").read_text()
     assert {r["source"] for r in rows(tmp_path / "again" / "results.csv")} == {"simulated (replayed)"}
@@ -188,28 +191,43 @@ def test_the_trace_holds_what_is_needed(sweep: tuple[Path, subprocess.CompletedP
         assert kinds.count("cell") == 8
         assert kinds[-1] == "zero"
         assert "MSO-X 2024A" in reader.json("instruments")["identities"]["scope"]
-        assert reader.json("settings")["scope"]["ACQuire:TYPE"] == "HRES"
+        settings = reader.json("settings")
+        asked, scope = settings["asked"]["scope"], settings["scope"]  # each as the bench was told, and as it answered
+        assert scope["ACQuire:TYPE"] == asked["acquisition"] == "HRES"
+        assert float(scope["CHANnel1:OFFSet"]) == pytest.approx(asked["current"]["offset"], rel=0.02)
+        assert float(scope["TIMebase:RANGe"]) == pytest.approx(asked["timebase"]["window_s"])
+        assert float(settings["supply"]["voltage_v"]) == settings["asked"]["supply"]["voltage_v"]
         for data in reader.data():
             assert data.capture.points == 100_000
             asked_s = reader.captures()[data.index]["window_asked_s"]
             assert data.capture.duration_s == pytest.approx(asked_s)
             # Batches that others on this machine make long get longer records.
-            assert asked_s >= (2.0 if data.kind == "gain" else 1.0)
+            assert asked_s >= (1.0 if data.kind == "gain" else 0.5)
     with xarray.open_datatree(out / "trace.h5", engine="h5netcdf") as tree:
         assert tree["captures"]["current_codes"].sizes["sample"] == 100_000
 
 
-def test_energy_agrees_with_the_truth_over_five_seeds(tmp_path: Path) -> None:
-    """One seed with a real loop, four with a board in virtual time."""
+def test_energy_agrees_with_the_truth_over_five_seeds(
+    sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Those of a real loop, and of a board in virtual time over five seeds."""
     held, errors = [], []
+    real, _ = sweep
+    for row in rows(real / "results.csv"):
+        found, true = float(row["energy_per_image_j"]), float(row["true_energy_per_image_j"])
+        held.append(abs(found - true) <= float(row["energy_per_image_j_u"]))
+        errors.append(found / true - 1)
+    for b in json.loads((real / "budgets.json").read_text()):
+        if b["quantity"] == "energy_per_image_j":  # how two repeats differ is for those who share this machine to say
+            known = sum(c["u"] ** 2 for c in b["components"] if c["name"] != "repeatability")
+            assert 2 * known**0.5 / b["value"] < 0.012
     for seed in range(5):
         out = tmp_path / str(seed)
         out.mkdir()
-        lab = (lab_file if seed == 0 else virtual_lab_file)(out)
-        done = run(
+        done = run_undrawn(
             "experiments.power_sweep",
             "--lab",
-            lab,
+            virtual_lab_file(out),
             "--networks",
             "busy:2,busy:7",
             "--batches",
@@ -225,13 +243,14 @@ def test_energy_agrees_with_the_truth_over_five_seeds(tmp_path: Path) -> None:
             "--quiet",
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout == done.stderr == ""
+        assert done.stderr == ""  # of progress nothing
+        assert f"written to {out}: trace.h5, results.csv" in done.stdout
         for row in rows(out / "results.csv"):
             found, true = float(row["energy_per_image_j"]), float(row["true_energy_per_image_j"])
             held.append(abs(found - true) <= float(row["energy_per_image_j_u"]))
             errors.append(found / true - 1)
             assert float(row["energy_per_image_j_u"]) / found < 0.012
-    assert len(held) == 20
+    assert len(held) == 24
     assert np.mean(held) >= 0.95
     assert abs(np.mean(errors)) < 0.01
 
@@ -261,7 +280,7 @@ def test_the_order_is_random_and_stored(sweep: tuple[Path, subprocess.CompletedP
 
 
 def test_a_batch_longer_than_the_window_gets_a_longer_record(tmp_path: Path) -> None:
-    done = run(
+    done = run_undrawn(
         "experiments.power_sweep",
         "--lab",
         virtual_lab_file(tmp_path),

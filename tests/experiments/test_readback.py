@@ -17,7 +17,7 @@ from experiments.traces import TraceReader
 from instruments.e3645a import READ_BACK
 from instruments.errors import ConfigError
 from instruments.lab import parse
-from tests.sweeps import run, virtual_lab_file
+from tests.sweeps import run_undrawn, virtual_lab_file
 
 OWN = """\
   read_back:
@@ -37,13 +37,14 @@ def test_a_supply_of_its_own_has_limits_of_its_own(tmp_path: Path, monkeypatch: 
     assert read_back_of(parse(lab.read_text())) == READ_BACK
     lab.write_text(lab.read_text().replace("\nsupply:\n", f"\nsupply:\n{OWN}"))
     options = ["--networks", "AlexNet", "--batches", "4", "--repeats", "1", "--window", "0.5"]
-    done = run("experiments.power_sweep", "--lab", lab, *options, "--out", tmp_path / "run")
+    done = run_undrawn("experiments.power_sweep", "--lab", lab, *options, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    quietly = ["--quiet", "--budget"]  # prints what was asked for, and nothing else
-    done = run("experiments.replay", tmp_path / "run/trace.h5", "--out", tmp_path / "again", *quietly)
+    quietly = ["--quiet", "--budget"]
+    done = run_undrawn("experiments.replay", tmp_path / "run/trace.h5", "--out", tmp_path / "again", *quietly)
     assert done.returncode == 0, done.stderr
     assert "current gain, reference" in done.stdout
-    assert "written to" not in done.stdout + done.stderr
+    assert f"written to {tmp_path / 'again'}: " in done.stdout
+    assert done.stderr == ""
     with TraceReader(tmp_path / "run/trace.h5") as reader:  # as if of a day on which such a bench was taken
         lab_of_run = reader.lab()
         other = lab_of_run.supply.model_copy(update={"model": "PSU 9000", "read_back": None})

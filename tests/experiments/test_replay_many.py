@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from experiments.replay import main
 from experiments.replay_jobs import Job, Options
-from experiments.replay_many import batches_of, find_files
+from experiments.replay_many import batches_of, find_files, replay_many
 from experiments.replay_workers import Dask, Processes
 from experiments.traces import CaptureRow, TraceWriter
 from instruments.errors import ConfigError
@@ -89,7 +90,10 @@ def test_many_files_give_what_each_gives_alone(collection: Path, tmp_path: Path)
 def test_every_output_is_written_beside_the_table(collection: Path, tmp_path: Path, capsys) -> None:
     files = [str(collection / name) for name in ("day1/run1/trace.h5", "day2/other.h5")]
     assert main([*files, "--out", str(tmp_path), "--jobs", "1", "--quiet"]) == 0
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert said.err == ""  # of progress nothing
+    assert said.out.startswith("2 files: 2 with every result, ")
+    assert f"written to {tmp_path}: " in said.out
     for name in ("run1", "other"):
         assert {p.name for p in (tmp_path / name).iterdir()} >= {"results.csv", "report.html", "power_vs_batch.png"}
     pictures = [(tmp_path / name / "power_vs_batch.png").read_bytes() for name in ("run1", "other")]
@@ -195,8 +199,6 @@ def cluster() -> Iterator[str]:
         "        print(c.scheduler_address, flush=True)\n"
         "        sys.stdin.read()\n"
     )
-    import sys
-
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True, cwd=LAB.parent,
@@ -224,6 +226,45 @@ def test_a_worker_that_is_lost_costs_its_own_file_alone(cluster: str, tmp_path: 
     assert {d.path.name for d in done} == set(NAMED)
     assert len(done) == len(NAMED)
     assert [d.path.name for d in done if d.code] == ["deadly"]
+
+
+FRAIL_CLUSTER = """
+import logging, sys, distributed
+if __name__ == "__main__":
+    with distributed.LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, dashboard_address=None,
+                                  processes=False, protocol="tcp://", silence_logs=logging.CRITICAL) as c:
+        print(c.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+"""A cluster that is one process: a file that kills its worker ends all of it."""
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("workers", "expected"), [(0, "has no worker, and none came for 0.5 s: 34 of 34"), (1, "is gone: ")]
+)
+def test_a_cluster_that_is_lost_ends_the_replay_and_keeps_what_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int, expected: str
+) -> None:
+    names = [*(f"good{k}" for k in range(20)), "deadly", *(f"late{k}" for k in range(13))]
+    files = [(tmp_path / name, Path(name)) for name in names]
+    with subprocess.Popen(
+        [sys.executable, "-c", FRAIL_CLUSTER, str(workers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, cwd=LAB.parent,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        cluster = Dask(process.stdout.readline().strip(), deadly_work.work, patience_s=0.5)
+        code = replay_many(files, tmp_path / "out", Options(results_only=True), 1, cluster, quiet=False)
+        assert process.stdin is not None
+        process.stdin.close()
+    told = capsys.readouterr()
+    assert code == 1
+    assert expected in told.err
+    came = [file for file, _ in table(tmp_path / "out" / "results.csv")]
+    assert len(came) >= 4 * workers  # what a worker had not yet handed over is lost with it
+    assert came == [str(path) for path, _ in files[: len(came)]]
+    assert f"{34 - len(came)} of 34 files are not replayed" in told.err
+    assert f"34 files: {len(came)} with every result, 0 with some missing, {34 - len(came)} not replayed" in told.out
 
 
 @pytest.mark.filterwarnings("default")

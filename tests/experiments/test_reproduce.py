@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.plan import Method, Plan
-from experiments.power_sweep import parser, plan_of
 from experiments.report.provenance import sweep_words
+from experiments.sweep_options import parser, plan_of
 from instruments import lab as lab_yaml
 from tests.sweeps import run, run_afresh, virtual_lab_file
 from tests.worlds import LAB

@@ -21,7 +21,7 @@ from instruments.errors import ConfigError
 from instruments.link import Link
 from instruments.mso_x2024a import ChannelSettings, EdgeTrigger, MsoX2024A
 from instruments.waveform import Preamble, Record
-from tests.sweeps import QUICK, ROOT, lab_file, run, served_bench, start
+from tests.sweeps import QUICK, ROOT, lab_file, run, run_undrawn, served_bench, start
 
 # --- before it ------------------------------------------------------------------------------------
 
@@ -39,8 +39,8 @@ def test_a_dry_run_says_what_the_oscilloscope_will_give(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("model: MSO-X 2024A", "model: DSO-X 2024A"), "wiring, markers: source 'POD1': CHAN1 to CHAN4 is expected"),
-        (("model: MSO-X 2024A", "model: MSO-X 2002A"), "wiring, voltage: source 'CHAN3': CHAN1 to CHAN2"),
+        (("model: MSO-X 2024A", "model: DSO-X 2024A"), "scope.model: source 'POD1': CHAN1 to CHAN4 is expected"),
+        (("model: MSO-X 2024A", "model: MSO-X 2002A"), "wiring.voltage.channel: source 'CHAN3': CHAN1 to CHAN2"),
         (("model: MSO-X 2024A", "model: MSO-X 6004A"), "scope.model: model 'MSO-X 6004A' is not known"),
     ],
 )
@@ -90,7 +90,7 @@ def test_the_screen_is_kept_and_the_settings_come_back(tmp_path: Path) -> None:
     with served_bench(tmp_path) as (lab, addresses):
         with Link.open("scope", addresses["scope"]["vxi11"]) as link:
             before = found_settings(MsoX2024A(link))
-        done = run("experiments.power_sweep", "--lab", lab, *QUICK, "--out", out)
+        done = run_undrawn("experiments.power_sweep", "--lab", lab, *QUICK, "--out", out)
         assert done.returncode == 0, done.stderr
         with Link.open("scope", addresses["scope"]["vxi11"]) as link:
             scope = MsoX2024A(link)
@@ -101,7 +101,7 @@ def test_the_screen_is_kept_and_the_settings_come_back(tmp_path: Path) -> None:
         assert reader.json("settings")["clamp"]["before_zero"] == "skipped: simulated bench"
     assert picture.startswith(b"\x89PNG")
     assert (out / "scope_screen.png").read_bytes() == picture
-    again = run("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
+    again = run_undrawn("experiments.replay", out / "trace.h5", "--out", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "again" / "scope_screen.png").read_bytes() == picture
 

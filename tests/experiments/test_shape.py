@@ -224,7 +224,7 @@ def test_coarser_bins_say_what_folding_into_them_says(seed: int, batches: int, f
     edges = np.arange(0, n + 1, finest * 4)
     cuts = folding.cut(edges, finest)
     found = folding.fold(cuts, pieces.Sums(i, v, cuts.flat))
-    kept = shape.Fold(found.n, found.vi.astype(np.float64), found.squares)
+    kept = shape.Fold(found.n, found.means[0], found.squares)
     for bins in [bins for bins in shape.LEVELS if bins <= finest]:
         rows = shape.fold_rows(i.values() * v.values(), edges, bins)
         count, mean, squares = kept.at(bins)

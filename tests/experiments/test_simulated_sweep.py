@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import ROOT, rows, run, run_afresh, start
+from tests.sweeps import ROOT, rows, run_afresh, run_undrawn, start
 
 TX1 = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 COUNTER = ROOT / "docs" / "benches" / "simulated-counter.yaml"
 
 
 def sweep(out: Path, *args: str | Path, lab: Path = TX1) -> subprocess.CompletedProcess[str]:
-    return run("experiments.power_sweep", "--lab", lab, "--out", out, "--quiet", *args)
+    return run_undrawn("experiments.power_sweep", "--lab", lab, "--out", out, "--quiet", *args)
 
 
 def inside(out: Path) -> list[float]:
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_codes_and_the_same_table(tmp_path: Path) -
     one, two = tmp_path / "one", tmp_path / "two"
     asked = ["--networks", "AlexNet,ENet", "--batches", "1,16", "--repeats", "2", "--seed", "7"]
     began_s = time.monotonic()
-    for out, way in ((one, run), (two, run_afresh)):
+    for out, way in ((one, run_undrawn), (two, run_afresh)):
         done = way("experiments.power_sweep", "--lab", TX1, "--out", out, "--quiet", *asked)
         assert done.returncode == 0, done.stderr
     assert time.monotonic() - began_s < 200
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_codes_and_the_same_table(tmp_path: Path) -
     for row in table.values():
         assert float(row["net_power_w"]) == pytest.approx(11.8, abs=0.7)
         assert float(row["idle_power_w"]) == pytest.approx(1.30, abs=0.05)
-    again = run_afresh("experiments.replay", one / "trace.h5", "--out", tmp_path / "again")
+    again = run_afresh("experiments.replay", one / "trace.h5", "--out", tmp_path / "again", "--results-only")
     assert again.returncode == 0
     assert (tmp_path / "again" / "results.csv").read_text().replace(" (replayed)", "") == (
         one / "results.csv"

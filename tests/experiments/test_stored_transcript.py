@@ -17,7 +17,7 @@ import pytest
 from experiments.traces import CaptureRow, TraceReader, TraceWriter
 from experiments.traces.said import Said
 from instruments.errors import TraceError
-from tests.sweeps import ROOT, run, virtual_lab_file
+from tests.sweeps import ROOT, run, run_undrawn, virtual_lab_file
 from tests.trace_files import PLAN, SOURCES
 from tests.worlds import LAB, Bench
 
@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         assert kept == without_data(first)[: len(kept)]
         assert any("SING" in entry.get("text", "") for entry in kept)
         assert sum("block" in entry for entry in kept) >= 3 * sum(row["state"] != "" for row in reader.captures())
-    done = run("experiments.power_sweep", "--resume", folder / "run", "--transcript", second)
+    done = run_undrawn("experiments.power_sweep", "--resume", folder / "run", "--transcript", second)
     assert done.returncode == 0, done.stderr
     return folder / "run/trace.h5", first, second
 

@@ -14,9 +14,15 @@ import h5py
 import numpy as np
 import pytest
 
+from calibration.list import main as list_main
+from experiments.figures.__main__ import main as figures_main
+from experiments.findings.__main__ import main as findings_main
+from experiments.networks.__main__ import main as networks_main
 from experiments.replay import main as replay_main
+from experiments.report.__main__ import main as report_main
 from experiments.traces import TraceReader
 from experiments.traces.__main__ import main as traces_main
+from instruments.mso_x2024a.__main__ import main as mso_main
 from tests.sweeps import QUICK as QUICK_PLAN
 from tests.sweeps import ROOT, lab_file, output_is_on, rows, run, served_bench
 
@@ -40,12 +46,71 @@ def shell(line: str, timeout_s: float = 200.0) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+FULL = (
+    "error: standard output cannot be written (No space left on device): what was told there is lost, files are not\n"
+)
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full", "2>/dev/full"])
 def test_streams_that_are_closed_or_full_stop_nothing(tmp_path: Path, streams: str) -> None:
     done = shell(f"$PY -m experiments.power_sweep {' '.join(QUICK)} --out {tmp_path / 'run'} {streams}")
-    assert done.returncode == 0, done.stderr
+    full = streams == ">/dev/full"
+    assert done.returncode == (3 if full else 0), done.stderr
+    assert done.stderr.endswith(FULL) == full
     assert "Traceback" not in done.stderr
     assert rows(tmp_path / "run" / "results.csv")[0]["repeats"] == "1"
+
+
+MAINS = {
+    "replay": replay_main,
+    "report": report_main,
+    "findings": findings_main,
+    "figures": figures_main,
+    "networks": networks_main,
+    "list": list_main,
+    "mso": mso_main,
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "replay {trace} --out {out} --budget",
+        "replay {trace} --out {out} --results-only",
+        "report {trace} --out {out}/r.html",
+        "figures {trace} --out {out} --only time_vs_batch",
+        "findings {trace}",
+        "networks --json",
+        "list {out}",
+        "mso --window 2",
+    ],
+)
+def test_what_cannot_be_told_is_an_error_of_every_program(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    words = command.format(trace=trace, out=tmp_path).split()
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert MAINS[words[0]](words[1:]) == 3
+    assert capsys.readouterr().err.endswith(FULL)
+    monkeypatch.undo()
+    if "--out" in words:
+        assert list(tmp_path.iterdir())  # what it writes is there
+
+
+@pytest.mark.parametrize(
+    "command", ["replay {trace} --out {out} --results-only", "networks --json", "mso --points 50000"]
+)
+def test_a_reader_that_has_gone_stops_no_program(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    words = command.format(trace=trace, out=tmp_path).split()
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as gone, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone)
+        assert MAINS[words[0]](words[1:]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_that_knows_ascii_alone(trace: Path, tmp_path: Path) -> None:
@@ -85,30 +150,43 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 FILLS = """
-import pathlib, shutil, sys
-from experiments.power_sweep import main
+import os, pathlib, shutil, sys
+from experiments.power_sweep import leave, main
+from experiments.traces import room, writer
 from tests.kills import PLACES, act_at
-filler = pathlib.Path(sys.argv[1])
-act_at(PLACES["committed"], 1, lambda: filler.write_bytes(bytes(shutil.disk_usage(filler.parent).free - (1 << 20))))
-sys.exit(main(sys.argv[2:]))
+filler, place, left = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def fill():
+    filler.write_bytes(bytes(shutil.disk_usage(filler.parent).free - left))
+room._AHEAD = 0
+writer.require_room = lambda *_: None  # a quota: the disk itself has room
+if place == "codes being compressed":
+    writer.reserve = lambda *_: None  # a file system that sets nothing aside
+act_at(PLACES[place], 4 if left == 0 else 1, fill)
+leave(main(sys.argv[4:]))
 """
-"""A sweep on whose disk only 1 MiB is left once its first cell is stored."""
+"""A sweep on whose disk only so much is left once it has come to a place; what the disk says of its room is no help."""
 
 
-def test_a_disk_that_somebody_else_fills_stops_the_sweep_which_goes_on_later(small_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "left", "told"),
+    [("committed", 1 << 18, "the disk is full (No"), ("codes being compressed", 0, "cannot be written (No")],
+)
+def test_a_disk_that_somebody_else_fills_stops_the_sweep_which_goes_on_later(
+    small_disk: Path, tmp_path: Path, place: str, left: int, told: str
+) -> None:
     out, filler = small_disk / "run", small_disk / "filler"
     lab = str(ROOT / "docs/benches/simulated-tx1.yaml")
     plan = ["--networks", "AlexNet", "--batches", "1,2", "--repeats", "3", "--out", str(out)]
-    command = [sys.executable, "-c", FILLS, str(filler), "--lab", lab, *plan]
+    command = [sys.executable, "-c", FILLS, str(filler), place, str(left), "--lab", lab, *plan]
     sweep = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     said = sweep.stderr
     assert sweep.returncode == 3, said
-    assert "the disk is full" in said
+    assert f"error: {out / 'trace.h5'}: {told} space left on device)" in said
     assert f"--resume {out}" in said
     assert "Traceback" not in said
     with TraceReader(out / "trace.h5") as reader:
         committed = [row["cell"] for row in reader.captures() if row["state"] == "committed" and row["kind"] == "cell"]
-    assert 1 <= len(committed) < 6
+    assert said.count("mJ/image") <= len(committed) < 6
     filler.unlink()
     done = run("experiments.power_sweep", "--resume", out)
     assert done.returncode == 0, done.stderr
@@ -155,8 +233,7 @@ def test_a_rejection_is_told_even_when_quiet(tmp_path: Path) -> None:
     lab = lab_file(tmp_path, ('"-m", "experiments.dut_agent"', '"-c", "import sys; sys.exit(\'no board\')"'))
     done = run("experiments.power_sweep", *QUICK_PLAN, "--lab", lab, "--out", tmp_path / "run", "--quiet")
     assert done.returncode == 1
-    assert done.stdout == ""
-    assert "rejected: busy:4 batch 2 repeat 1: the device does not start" in done.stderr
+    assert "busy:4 batch 2 repeat 1: rejected: the device does not start" in done.stdout
 
 
 def test_a_replay_never_writes_over_its_run(trace: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.traces import TraceReader
-from tests.sweeps import QUICK, agent_with, lab_file, rows, run
+from tests.sweeps import QUICK, agent_with, lab_file, rows, run, run_undrawn
 
 # --- bad input --------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ def agent_that(folder: Path, deed: str) -> tuple[str, str]:
 )
 def test_a_device_that_fails_costs_its_cell_alone(tmp_path: Path, deed: str, reason: str) -> None:
     lab = lab_file(tmp_path, agent_that(tmp_path, deed))
-    done = run(
+    done = run_undrawn(
         "experiments.power_sweep",
         "--lab",
         lab,

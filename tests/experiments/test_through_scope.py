@@ -59,10 +59,9 @@ def test_results_through_the_oscilloscope_are_those_of_the_file(run: Path, tmp_p
             for name in ("results.csv", "power_vs_batch.png", "energy_vs_batch.png", "budgets.json"):
                 assert (out / name).read_bytes() == (tmp_path / "file" / name).read_bytes(), name
             with TraceReader(run) as mine, TraceReader(out / "fetched.h5") as theirs:
-                assert [dict(row) for row in theirs.captures()] == [
-                    {**row, **{k: v for k, v in zip(row, other.values(), strict=True) if v != v}}
-                    for row, other in zip(mine.captures(), theirs.captures(), strict=True)
-                ]
+                for row, other in zip(mine.captures(), theirs.captures(), strict=True):
+                    # NaN is unlike itself: what was not known there need not be known here.
+                    assert {k: v for k, v in other.items() if v == v} == {k: row[k] for k, v in other.items() if v == v}
         # What a client before has set, or left half said, is no matter.
         host, port = addresses["socket"][0].split("::")[1:3]
         for strange in (b"*RST\n:CHAN1:DISP 0\n*RST\n", b":WAV:DATA?\n" * 3, b":SYST:SET #99999", bytes(range(256))):
@@ -146,7 +145,7 @@ def test_records_of_eight_bits_and_without_a_pod(tmp_path: Path) -> None:
     table.write_text("\n".join(text))
     from experiments.traces.__main__ import main as traces
 
-    options = ["--columns", "time=t,current=I,voltage=U,gate=run", "--images", "12"]
+    options = ["--columns", "time=t,current=I,voltage=U,gate=run", "--images", "12", "--threshold", "1.6"]
     assert traces(["import", str(table), "--out", str(tmp_path / "t.h5"), *options]) == 0
     record = foreign.accuracy_record(tmp_path / "maker.yaml")
     given = ["--calibration", str(record), "--quiet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments.reduction import reduce_run
 from experiments.replay import main
 from experiments.traces import CaptureRow, TraceReader, TraceWriter
 from experiments.window_choice import choice_of
+from experiments.windows import Bits, HandWindows
 from instruments import markers
 from instruments.waveform import Capture, Preamble, Record
 from tests.sweeps import rows
@@ -233,3 +235,47 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     Path("far.csv").write_text("capture,start_s,stop_s\n2,0.0,1e308\n")
     assert main([str(run), "--out", "out", *options]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_window_by_hand_that_cuts_a_run_counts_the_images_within(run: Path, tmp_path: Path) -> None:
+    """A batch costs what it costs, whatever part of its run is looked at; the idle power stays that before the run."""
+    markers_say = replayed(run, tmp_path / "a")
+    whole, cut, short = (["capture,start_s,stop_s"] for _ in range(3))
+    with TraceReader(run) as reader:
+        for data in reader.data(kinds=("cell",)):
+            window = markers.decode(data.capture["markers"].codes, 0, 1).window
+            assert window is not None
+            at_s = [(k - 0.5) * 20e-6 + data.capture.start_s for k in (window.start, *window.batch_ends, window.stop)]
+            batch_s = at_s[3] - at_s[2]
+            whole.append(f"{data.index},{at_s[0] - 3 * batch_s / 10:.6f},{at_s[-1] + 0.001:.6f}")
+            cut.append(f"{data.index},{at_s[5] + 0.4 * batch_s:.6f},{at_s[-6] - 0.4 * batch_s:.6f}")
+            short.append(f"{data.index},{at_s[5] + 0.1 * batch_s:.6f},{at_s[5] + 0.9 * batch_s:.6f}")
+    for name, lines in (("whole", whole), ("cut", cut), ("short", short)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    part = replayed(run, tmp_path / "b", "--windows", str(tmp_path / "cut.csv"))
+    assert {"window-by-hand", "window-part"} <= set(part["flags"].split())
+    assert "clock-mismatch" not in part["flags"]
+    assert float(part["time_per_image_s"]) == pytest.approx(float(markers_say["time_per_image_s"]), rel=0.01)
+    assert float(part["energy_per_image_j"]) == pytest.approx(float(markers_say["energy_per_image_j"]), rel=0.03)
+    assert float(part["idle_power_w"]) == pytest.approx(float(markers_say["idle_power_w"]), rel=0.01)
+    all_of_it = replayed(run, tmp_path / "c", "--windows", str(tmp_path / "whole.csv"))
+    assert "window-part" not in all_of_it["flags"]
+    assert main([str(run), "--out", str(tmp_path / "d"), "--quiet", "--windows", str(tmp_path / "short.csv")]) == 1
+    (row,) = rows(tmp_path / "d" / "results.csv")
+    assert (row["energy_per_image_j"], row["flags"]) == ("", "window-cuts-run")
+
+
+def test_a_window_that_is_shorter_than_the_run_is_refused_where_no_line_counts_its_batches(run: Path) -> None:
+    with TraceReader(run) as reader:
+        data = next(reader.data(kinds=("cell",)))
+    lines = data.capture["markers"]
+    window = markers.decode(lines.codes, 0, 1).window
+    assert window is not None
+    run_s, dt_s = window.samples * data.capture.dt_s, data.capture.dt_s
+    begin_s = data.capture.start_s + (window.start - 0.5) * dt_s
+    dead = replace(data, capture=Capture({**data.capture.records, "markers": replace(lines, codes=lines.codes & 1)}))
+    for share, timed_s, code in ((1.0, run_s, None), (0.7, run_s, "window-cuts-run"), (0.7, 0.0, None)):
+        by_hand = HandWindows({data.index: (begin_s, begin_s + share * run_s, 1e-4)}, Bits(0, 1))
+        found = by_hand.apply(replace(dead, device_s=timed_s))
+        assert (found.problem_code if found.problem else None) == code
+        assert found.images == data.images

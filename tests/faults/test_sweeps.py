@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from experiments import power_sweep, session
 from experiments.traces import ENDED, TraceReader, TraceWriter
-from tests.sweeps import ROOT, rows, run
+from tests.sweeps import ROOT, rows, run_undrawn
 
 VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 ONE_CELL = ["--networks", "busy:4", "--batches", "2", "--repeats", "1", "--window", "0.4"]
@@ -124,7 +124,7 @@ def sweep(case: Case, folder: Path, *more: str) -> Outcome:
     out, transcript = folder / "run", folder / "transcript.jsonl"
     lab = lab_with(case, folder / "lab.yaml")
     options = ("--lab", lab, *ONE_CELL, *more, "--out", out, "--transcript", transcript)
-    return Outcome(run("experiments.power_sweep", *options), out, transcript)
+    return Outcome(run_undrawn("experiments.power_sweep", *options), out, transcript)
 
 
 @pytest.fixture(scope="module")

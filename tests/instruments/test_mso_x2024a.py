@@ -515,6 +515,9 @@ def test_settings_are_named_by_their_query(link, scope):
     found = scope.settings()
     assert found["CHANnel1:UNITs"] == "AMP"
     assert {"TIMebase:RANGe", "ACQuire:TYPE", "TRIGger:SWEep", "POD1:THReshold"} <= set(found)
+    some = ["CHANnel1:UNITs", "POD1:THReshold"]
+    assert scope.read_back(some) == {name: found[name] for name in some}
+    assert scope.read_back([]) == {}
 
 
 def test_small_things(link, scope):

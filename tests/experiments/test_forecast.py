@@ -1,0 +1,38 @@
+"""What a dry run promises of time, captures and size, held against whole sweeps on the model of the board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments import power_sweep
+from experiments.forecast import duration_text, forecast, plan_text
+from experiments.traces import TraceReader
+from instruments import lab as lab_yaml
+from tests.sweeps import ROOT
+
+
+def assert_foretold(run: Path, lab: Path) -> None:
+    """Hold a finished run on the model of a board against what its dry run would have promised."""
+    file = run / "trace.h5"
+    with TraceReader(file) as reader:
+        plan, captures = reader.plan, reader.captures()
+    told = forecast(plan, lab_yaml.load(lab)).most
+    took_s = max(c["settled_s"] for c in captures) - min(c["host_s"] for c in captures)
+    assert told.seconds == pytest.approx(took_s, rel=0.2)
+    assert told.stored == pytest.approx(file.stat().st_size, rel=0.2)
+    assert told.captures == pytest.approx(len(captures), rel=0.1)
+
+
+def test_what_nobody_can_know_is_said() -> None:
+    lab = lab_yaml.load(ROOT / "docs" / "benches" / "real.yaml")
+    args = power_sweep.parser().parse_args(["--networks", "AlexNet,mine.nets:small", "--batches", "1"])
+    text = plan_text(power_sweep.plan_of(args, lab), lab)
+    assert "rests on the Jetson TX1 of the paper" in text
+    assert "of unknown size, and taken for short: mine.nets:small" in text
+    assert "virtual time" not in text
+
+
+def test_a_duration_is_told_in_the_unit_that_suits_it() -> None:
+    assert [duration_text(s) for s in (6.3, 89, 630, 7200)] == ["6 s", "89 s", "10.5 min", "2 h"]
