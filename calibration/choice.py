@@ -233,6 +233,15 @@ class Records:
         among = {filed.name.removesuffix(".yaml") for filed in given}
         return tuple(name for name in self.names if name in among)
 
+    def of_other_benches(self, bench: str) -> list[str]:
+        """What is to be said of records in use that were made at another bench: serials may coincide."""
+        return [
+            f"calibration record {j.filed.name} ({j.filed.record.kind}) is of the bench {made_at!r}, and this one is "
+            f"{bench!r}: its serials fit, so it is used; were these instruments really at both?"
+            for j in self.judged
+            if j.used and (made_at := getattr(j.filed.record, "bench", bench)) != bench
+        ]
+
     def complaints(self, named: Sequence[str] = ()) -> list[str]:
         """What is to be said of records that were not used.
 

@@ -72,7 +72,7 @@ def disagreements(
         ("voltage", calibration.voltage, voltage),
     ):
         own = channel.gain
-        if record is None or own.limits is None or not covers(record, own):
+        if record is None or own.limits is None or beyond(record, own) is not None:
             continue
         compared = _worst(own, record)
         if compared.e_n > 1:
@@ -81,10 +81,12 @@ def disagreements(
     return found
 
 
-def covers(record: ProbeRecord | VoltageRecord, own: Gain) -> bool:
-    """Whether a record holds at the value, or values, at which a run compared its channel; so it does without any."""
+def beyond(record: ProbeRecord | VoltageRecord, own: Gain) -> float | None:
+    """Where a run compared its channel and a record does not hold: the first such value; None where it always holds."""
+    if own.limits is None:
+        return None
     valid = record.valid_a if isinstance(record, ProbeRecord) else record.valid_v
-    return own.limits is None or all(valid.low <= one.at <= valid.high for one in own.each or (own,))
+    return next((one.at for one in own.each or (own,) if not valid.low <= one.at <= valid.high), None)
 
 
 def with_records(
@@ -119,12 +121,12 @@ def _weigh(channel: Channel, record: ProbeRecord | VoltageRecord, low: float, hi
     if own.limits is None:
         alone = Gain(slope.value, u_of_record, u_fit, slope.degrees, math.inf, low, high, made, (stability,))
         return Weighed(alone, f"no comparison in this run; {made} alone, gain {slope.value:.5f}")
-    if not covers(record, own):
+    if (at := beyond(record, own)) is not None:
         unit = "A" if isinstance(record, ProbeRecord) else "V"
         return Weighed(
             own,
             f"{made} holds from {low:.4g} to {high:.4g} {unit}, and this run was compared with the supply at "
-            f"{own.at:.4g} {unit}: it is not used",
+            f"{at:.4g} {unit}: it is not used",
             agrees=False,
         )
     compared = _worst(own, record)

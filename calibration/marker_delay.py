@@ -24,7 +24,7 @@ from instruments.command import leave, run
 from instruments.dut import ClockBound, Done, Dut
 from instruments.errors import CaptureError, ConfigError, DutError
 from instruments.lab import Lab
-from instruments.scope_facts import POINTS, sources
+from instruments.scope_facts import POINTS, PRE_TRIGGER, sources
 from instruments.waveform import Capture
 
 Floats = NDArray[np.float64]
@@ -120,10 +120,10 @@ def _run(session: Session, dut: Dut, name: str, rng: np.random.Generator, *, fra
     known = dut.clock_bound()
     host_s, utc_s = clock.monotonic(), clock.time()
     scope.arm(deadline_s=bench_steps.arm_deadline_s(window_s))
-    before_s = bench_steps.PRE_TRIGGER * window_s
+    before_s = PRE_TRIGGER * window_s
     dut.go(
         name,
-        limit_s=(1 - bench_steps.PRE_TRIGGER - 2 * LOOK_SHARE) * window_s,
+        limit_s=(1 - PRE_TRIGGER - 2 * LOOK_SHARE) * window_s,
         record=(window_s / POINTS, before_s) if framed else None,
     )
     try:

@@ -42,7 +42,7 @@ STABILITY = 0.005
 battery, temperature."""
 
 BEYOND = 1.05
-"""The line is used up to this times the largest current."""
+"""The line is used from the zero, with which it is taken, up to this times the largest current."""
 
 MOST_BOW = 0.02
 """A bow beyond this share is no clamp but a fault."""
@@ -307,7 +307,7 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
         ),
         drift_a=drift_a,
         noise_a2s=float(np.mean([z.current.density for z in zeros])),
-        valid_a=Span(low=-top_a, high=BEYOND * top_a),
+        valid_a=Span(low=0.0, high=BEYOND * top_a),  # the zeros are points of it too
         points=[
             Point(
                 direction=k.direction, reference=k.amps, u_reference=k.u_amps, reading=float(reading),

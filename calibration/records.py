@@ -6,11 +6,9 @@ it holds, and where the raw data are. It is written once and never edited. Pure 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import math
-import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -24,6 +22,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from calibration.model import Calibration, Channel, Delay, Gain, Noise, Offset, ZeroPoint
 from instruments.errors import ConfigError
 from instruments.lab import NonNegative, Positive, Signed, Text, checked, read_text
+from instruments.whole_file import write_once
 
 
 class _Facts(BaseModel):
@@ -395,16 +394,12 @@ def load_folder(folder: str | Path) -> list[Filed]:
 def save(record: Record, path: Path) -> Filed:
     """Write a record, whole or not at all; raises ConfigError when the file is there already or cannot be written."""
     text = text_of(record)
-    partial = path.with_name(f"{path.name}.unfinished")
     try:
-        if path.exists():
-            raise ConfigError(f"{path}: there is a record already, and none is ever edited: name another file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_once(path, text.encode("utf-8"))
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: there is a record already, and none is ever edited: name another file") from error
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); name another place with --out") from error
     return Filed(path.name, text, record)
 

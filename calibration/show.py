@@ -17,6 +17,7 @@ from calibration.records import (
     ProbeRecord,
     Record,
     Reference,
+    Span,
     VoltageRecord,
     load,
     stamp,
@@ -104,9 +105,12 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
         shared = record.covariance_v
         wired = f"{record.setting.probe_ratio:g}:1, {record.sense} sense"
         scale = f"{record.setting.full_scale_v:g} V full scale"
+    references = [p.reference for p in record.points]
     found = [
-        f"channel {s.channel}: {wired}, {scale}; {valid.low:.4g} to {valid.high:.4g} {unit}",
-        f"against {_reference(record.reference, unit)} at {len(record.points)} points",
+        f"channel {s.channel}: {wired}, {scale}",
+        f"against {_reference(record.reference, unit)} at {len(record.points)} points, "
+        f"{min(references):.4g} to {max(references):.4g} {unit}",
+        f"may be used from {valid.low:.4g} to {valid.high:.4g} {unit}: {_why(valid, references)}",
         f"gain {record.gain.value:.5f}, U (95 %) {relative_u(record) * 100:.2g} %, until it expires "
         f"{relative_u(record, later=True) * 100:.2g} % (may move by {record.stability * 100:.2g} %)",
         f"zero {_estimate(zero, unit)}; the line passes {_estimate(intercept, unit)} beside it",
@@ -129,6 +133,16 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
         if record.lead_ohm is not None:
             found.append(f"leads {record.lead_ohm.value * 1e3:.2f} mohm, u {record.lead_ohm.u * 1e3:.2g} mohm")
     return found
+
+
+def _why(valid: Span, references: Sequence[float]) -> str:
+    """How a range follows from the points."""
+    least, most = min(references), max(references)
+    low = "from its zero" if valid.low == 0 else "from its points" if 0 < valid.low <= least else "by the record"
+    beyond = valid.high / most - 1
+    return (
+        f"{low}, up to {beyond * 100:.2g} % beyond the highest point" if beyond > 0 else f"{low} to its highest point"
+    )
 
 
 def _correlation(gain: Estimate, intercept: Estimate, shared: float) -> float:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.plan import Plan
-from experiments.whole_file import write_whole
 from instruments.errors import ConfigError
+from instruments.whole_file import write_whole
 
 BEGUN = "begun.json"
 """Its file in the folder of the run; gone once the trace file is there."""

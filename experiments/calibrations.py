@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ def judge(
     said = records.complaints(named)
     if require:
         _refuse(records, said)
-    return records, said
+    return records, [*said, *records.of_other_benches(lab.bench)]
 
 
 def refuse_unfit(reader: TraceReader) -> None:
@@ -93,11 +94,11 @@ def to_json(records: Records) -> str:
 def records_of(reader: TraceReader) -> Records:
     """The records that a run is to be reduced with: those stored in its file, less the kinds that `reader` was given.
 
-    Judged by the bench and the day of the run, not by today. Raises as `stored_records` does.
+    Judged by the bench and the day of the run, not by today. Raises as `stored_records` does for those left.
     """
     given = list(reader.calibrations or ())
     kinds = {filed.record.kind for filed in given}
-    filed = [*given, *(f for f in stored_records(reader) if f.record.kind not in kinds)]
+    filed = [*given, *stored_records(reader, kinds)]
     if not filed:
         return Records()
     captures = reader.captures()
@@ -107,22 +108,25 @@ def records_of(reader: TraceReader) -> Records:
     return Records.choose(filed, Setup.of(reader.lab(), when, has_zero=has_zero), given)
 
 
-def stored_records(reader: TraceReader) -> list[Filed]:
-    """The records that stand in a run's file.
+def stored_records(reader: TraceReader, less: Collection[str] = ()) -> list[Filed]:
+    """The records that stand in a run's file, but for some kinds, which may be damaged: others take their place.
 
     Raises TraceError for one that is not that of the SHA-256 beside it, ConfigError for one that cannot be read.
     """
     stored = reader.json("calibrations")
     found = []
     for entry in stored if isinstance(stored, list) else []:
+        if entry.get("kind") in less:
+            continue
         place = f"{reader.path}:/provenance/calibrations/{entry['name']}"
-        filed = parse(entry["text"], place)
-        if entry.get("sha256", filed.sha256) != filed.sha256:
+        sha256 = hashlib.sha256(entry["text"].encode("utf-8")).hexdigest()
+        if entry.get("sha256", sha256) != sha256:  # also of one that can no longer be read as a record
             raise TraceError(
-                f"{place}: is not the record that was stored: its SHA-256 is {filed.sha256[:16]}…, "
+                f"{place}: is not the record that was stored: its SHA-256 is {sha256[:16]}…, "
                 f"{str(entry['sha256'])[:16]}… was noted; replay with --calibration and the record itself"
             )
-        found.append(filed)
+        if (filed := parse(entry["text"], place)).record.kind not in less:
+            found.append(filed)
     return found
 
 

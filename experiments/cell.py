@@ -16,7 +16,7 @@ from experiments.measure import Measured
 from experiments.modelled import known_size
 from experiments.plan import Cell, Method
 from experiments.plausible import LINE_FAULTS, SETTINGS_CHANGED
-from experiments.record_choice import FILL, MARGIN, record_for
+from experiments.record_choice import FILL, GAIN_WINDOW_S, MARGIN, record_for
 from experiments.run_steps import TELL_S, RunSteps
 from experiments.station import POINTS, PRE_TRIGGER, Rejected, Station
 from experiments.watched import require_sensor
@@ -27,9 +27,6 @@ from instruments.waveform import Capture
 
 WARMUP_S = 5.0
 """Longest warm-up: most networks settle in half a second; three batches may take three times as long."""
-
-GAIN_WINDOW_S = 2.0
-"""Shortest record for the comparison with the supply, whose readings take 0.1 s each."""
 
 ATTEMPTS = 3
 """How often a cell is tried when its record, not its device, was at fault."""

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 JSON_SCHEMA = 1
 MARGIN = "2%"
 
+CONTEXT_UNKNOWN = (
+    "A and B are tables alone, which tell no bench, instruments, settings or calibration: whether they were made in "
+    "the same context is not known; name the runs' folders or their trace.h5 instead"
+)
+
 NAMED = 6
 """Rows of one run alone that a note names."""
 
@@ -73,7 +78,7 @@ def _compare(args: argparse.Namespace) -> int:
         for difference in unlike:
             complain(difference.line)
         for side in (a, b):
-            if side.calibration is None:
+            if not side.context_known:
                 complain(f"{side.path} tells little of its context: name the run's folder or its trace.h5 instead")
         return ConfigError.exit_code
     if not any(key in b.rows for key in a.rows):
@@ -83,6 +88,8 @@ def _compare(args: argparse.Namespace) -> int:
         show("comparing the rows of both")
         rows = verdicts.compare(a, b, shared, margin)
     notes = notes_of(a, b, rows, found)
+    if not _known(a, b) and not any(d.decisive for d in found):
+        complain(f"warning: {CONTEXT_UNKNOWN}")
     if args.json:
         tell(json.dumps(_tree(a, b, rows, found, vars(shared), margin, notes), indent=1))
     else:
@@ -110,6 +117,8 @@ def _keys(side: Side) -> str:
 def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Difference]) -> list[str]:
     """What is to be said beside the table: differences of the contexts, rows of one side alone, what is not known."""
     notes = [d.line for d in found]
+    if not _known(a, b) and not any(d.decisive for d in found):
+        notes.append(CONTEXT_UNKNOWN)
     for name, mine, other in (("A", a, b), ("B", b, a)):
         lacking: dict[str, list[str]] = {}
         for key in mine.rows:
@@ -199,6 +208,11 @@ def _text(
     )
 
 
+def _known(a: Side, b: Side) -> bool:
+    """Whether the contexts of both were compared."""
+    return a.context_known and b.context_known
+
+
 def _p(value: float) -> str:
     return "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
@@ -219,7 +233,7 @@ def _tree(
         "margin": margin,
         "level": 0.05,
         "correction": "holm",
-        "alike": not any(d.decisive for d in found),
+        "alike": False if any(d.decisive for d in found) else (True if _known(a, b) else None),
         "context": {
             "different": [d.as_dict() for d in found if d.decisive],
             "noted": [d.as_dict() for d in found if not d.decisive],

@@ -1,8 +1,8 @@
 """What a sweep is going to do, how long that may take and how much it stores, in words, before it starts. Pure.
 
-Nobody knows how fast a board is before it has run. The forecast takes a network's batches to last as long as on the
-Jetson TX1 of the paper, by its operations and parameters, and follows the steps of a session with that. Against whole
-sweeps on the model of that board, in every way of recording, it is within 20 % (tests/experiments/test_forecast.py).
+Nobody knows how fast a board is before it has run. The forecast takes a network's batches to last as long as on our
+model of the paper's Jetson TX1, by its operations and parameters, and follows the steps of a session with that. Sweeps
+on that model, in every way of recording, take within 20 % of it (tests/experiments/test_forecast.py); other boards not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from experiments.modelled import known_size
 from experiments.networks.specs import BUSY
 from experiments.parts import CONSECUTIVE, LONG
 from experiments.plan import Method, Plan
-from experiments.record_choice import FILL, RESERVE, record_for
-from instruments.bench_steps import PRE_TRIGGER
+from experiments.record_choice import FILL, GAIN_WINDOW_S, RESERVE, record_for
 from instruments.lab import Lab
-from instruments.scope_facts import POINTS, acquisition_plan
+from instruments.scope_facts import POINTS, PRE_TRIGGER, acquisition_plan
 from instruments.wording import counted, span
 
 S_PER_OPERATION = 6.05e-12
@@ -44,9 +43,6 @@ TRANSFER_S = 0.27
 
 SWITCHING_S = 2.2
 """Switching the output on and off again, and starting the agent, in all."""
-
-GAIN_WINDOW_S = 2.0
-"""Shortest record for the comparison with the supply."""
 
 BYTES_PER_POINT, FILE_BYTES = 1.27, 0.45e6
 """What a point of both channels and the lines takes in the file, and what else the file holds."""
@@ -167,10 +163,20 @@ def _cell(lab: Lab, method: Method, usual_s: float, batch_s: float, load_s: floa
 
 
 def duration_text(seconds: float) -> str:
-    """Two or three digits of seconds, minutes or hours."""
+    """Two or three digits of seconds, minutes, hours or days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.3g} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{round(seconds / 86_400)} days"
+
+
+def size_text(n_bytes: float) -> str:
+    """Two or three digits of megabytes, gigabytes or terabytes."""
+    for unit, scale in (("MB", 1e6), ("GB", 1e9)):
+        if n_bytes < 999.5 * scale:
+            return f"{n_bytes / scale:.3g} {unit}"
+    return f"{n_bytes / 1e12:.4g} TB"
 
 
 def plan_text(plan: Plan, lab: Lab) -> str:
@@ -192,13 +198,13 @@ def _expected(found: Forecast, lab: Lab) -> list[str]:
     """How many captures a plan will take, how long and how much in the file, and on what that rests."""
     ends = (found.least, found.most)
     seconds = span(*(duration_text(work.seconds) for work in ends))
-    size = span(*(f"{work.stored / 1e6:.3g}" for work in ends))
+    size = span(*(size_text(work.stored) for work in ends))
     virtual = " of the model's virtual time, which passes much faster" if lab.dut.simulated is not None else ""
     lines = [
         f"expected: {span(*found.a_cell)} {'capture' if found.a_cell == (1, 1) else 'captures'} a cell, "
-        f"{span(*(str(work.captures) for work in ends))} in all; about {seconds}{virtual}; trace.h5 about {size} MB",
-        "that rests on the Jetson TX1 of the paper: batches of 6 ms a G-Op, networks loaded at 300 MB/s; a faster "
-        "board needs less where a batch is long"
+        f"{span(*(str(work.captures) for work in ends))} in all; about {seconds}{virtual}; trace.h5 about {size}",
+        "that rests on a model of the paper's Jetson TX1: batches of 6 ms a G-Op, networks loaded at 300 MB/s; on "
+        "another board it may be far off where a batch is long"
         + ("; cells for which the model has no memory end at once" if lab.dut.simulated is not None else ""),
     ]
     if found.unknown:

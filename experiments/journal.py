@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instruments.dut import Done
@@ -82,3 +82,20 @@ class Reading:
     quantity: str
     value: float
     done_after_trigger_s: float
+
+
+def kept_cells(captures: Sequence[Mapping[str, Any]]) -> dict[int, tuple[int, float]]:
+    """Row and time of each cell's capture that was committed; of a run's captures once its first one is settled."""
+    kept: dict[int, tuple[int, float]] = {}
+    whole: dict[str, tuple[int, float]] = {}
+    for index, row in enumerate(captures):
+        if row["kind"] == "cell" and row["method"] and row["part"] == 0 and row["state"]:
+            whole[row["run_id"]] = index, row["settled_s"]
+    for index, row in enumerate(captures):
+        if row["kind"] != "cell" or row["state"] != "committed":
+            continue
+        if not row["method"]:
+            kept[row["cell"]] = index, row["settled_s"]
+        elif row["run_id"] in whole and index >= whole[row["run_id"]][0]:
+            kept.setdefault(row["cell"], (index, whole[row["run_id"]][1]))
+    return kept

@@ -40,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
         "python -m experiments.dut_agent --check",
     )
     p.add_argument(
-        "--trains", metavar="A,B", help="pulse trains, busy:MS:MS of work and of rest (default: ten of 7 to 500 ms)"
+        "--trains",
+        metavar="A,B",
+        help="pulse trains, busy:MS:MS of work and of rest; steady work, busy:20, runs in any case, for the gains "
+        "(default: ten of 7 to 500 ms)",
     )
     p.add_argument("--repeats", type=int, default=1, metavar="N", help="records of each train (default: 1)")
     p.add_argument("--seed", type=int, metavar="N", help="of the order and of a simulated bench's errors")
@@ -78,6 +81,9 @@ def _check(args: argparse.Namespace) -> int:
         for name, text in (("txt", _text(found) + "\n"), ("json", tree + "\n"), ("html", _html(found))):
             (args.out / f"meter_check.{name}").write_text(text, encoding="utf-8")
     say(tree if args.json else _text(found))
+    if args.out is not None and not args.json:
+        names = [*([TRACE] if args.trace is None else []), *(f"meter_check.{name}" for name in ("txt", "json", "html"))]
+        say(f"written to {args.out}: {', '.join(names)}")
     answered = found.sensor is None or found.sensor.response is not None
     return 0 if found.within and answered else 1
 

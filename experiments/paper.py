@@ -85,8 +85,6 @@ def margin(name: str) -> float | None:
 
 
 def odd_margin(name: str) -> str:
-    """Say where the text's margin does not hold, to its digits; empty where it does."""
+    """Say where the text's margin does not hold; empty where it does."""
     above = margin(name)
-    return (
-        f"{above:+.2f} % on {BEST_OF_THE_REST}, not {MARGIN:g}" if above is not None and round(above) < MARGIN else ""
-    )
+    return f"{above:+.2f} % on {BEST_OF_THE_REST}, not {MARGIN:g}" if above is not None and above < MARGIN else ""

@@ -46,6 +46,9 @@ Not `markers-frame` and `markers-shifted`, which a device that is kept from its 
 WIRING_FAULTS = (*BENCH_FAULTS, *LINE_FAULTS)
 """Codes with which a sweep ends before its first cell: nothing can be measured until the bench is mended."""
 
+LEAST_V = 0.1
+"""A supply that reads less than this tells nothing about the voltage's lead."""
+
 MOSTLY = 0.3
 """Share of a record that is clipped where the span is not just too narrow for some peaks: a run fills most of it."""
 
@@ -240,11 +243,11 @@ def gain_fault(lab: Lab, amps: float, volts: float, read_a: float, read_v: float
     """
     if not math.isfinite(read_a + read_v):
         return ReductionError(f"the supply read {read_v:g} V and {read_a:g} A: no numbers", "not-a-number")
-    for seen, read, judge in (
-        (volts, read_v, functools.partial(judge_voltage, clipped=False)),
-        (amps, read_a, judge_current),
+    for seen, read, least, judge in (
+        (volts, read_v, LEAST_V, functools.partial(judge_voltage, clipped=False)),
+        (amps, read_a, LEAST_A, judge_current),
     ):
-        if read < LEAST_A:
+        if read < least:
             continue
         ratio, finding = seen / read, judge(lab, seen, read)
         text = f"{finding.found}: {finding.advice}"
@@ -254,7 +257,7 @@ def gain_fault(lab: Lab, amps: float, volts: float, read_a: float, read_v: float
             return ReductionError(text, "reversed-probe")
         if _is_step(ratio) or not 1 / FAR <= ratio <= FAR:
             return ReductionError(text, "wrong-attenuation")
-    if read_v >= LEAST_A and abs(volts / read_v - 1) > VOLTAGE_LIMIT:
+    if read_v >= LEAST_V and abs(volts / read_v - 1) > VOLTAGE_LIMIT:
         return voltage_unlike_the_supply(lab, volts, read_v)
     return None
 

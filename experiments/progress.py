@@ -81,10 +81,13 @@ def _is_terminal() -> bool:
 
 
 @contextlib.contextmanager
-def at_work(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what a program does that prints nothing meanwhile; gives what says so."""
+def at_work(*, quiet: bool = False, lines: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what a program does that prints nothing meanwhile; gives what says so.
+
+    With `lines` it is said elsewhere too, line by line.
+    """
     if quiet or not _is_terminal():
-        yield lambda _: None
+        yield Progress(0, quiet=quiet or not lines).say
         return
     from rich.console import Console
     from rich.progress import Progress as Bar

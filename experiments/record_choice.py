@@ -6,7 +6,10 @@ import math
 
 from experiments.parts import CONSECUTIVE, LONG, STEADY
 from experiments.plan import Method
-from instruments.bench_steps import PRE_TRIGGER
+from instruments.scope_facts import PRE_TRIGGER
+
+GAIN_WINDOW_S = 2.0
+"""Shortest record for the comparison with the supply, whose readings take 0.1 s each."""
 
 FILL = 0.75
 """Share of the record that the measured loop is to fill; the rest is idle before and a margin after."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibration.choice import Records
-from calibration.combine import covers
+from calibration.combine import beyond
 from calibration.model import Calibration, Channel
 from calibration.records import ProbeRecord, Span, VoltageRecord
 from experiments.capture_data import CaptureData, ReductionError
@@ -48,9 +48,7 @@ def of_comparison(own: Calibration, records: Records) -> tuple[Outside, ...]:
     """The records that do not hold where a run's own calibration was compared with the supply."""
     found = []
     for name, record, valid, unit in _used(records):
-        gain = _channel(own, record).gain
-        if not covers(record, gain):
-            at = next(one.at for one in gain.each or (gain,) if not valid.low <= one.at <= valid.high)
+        if (at := beyond(record, _channel(own, record).gain)) is not None:
             found.append(Outside(name, record.kind, valid, at, unit))
     return tuple(found)
 
@@ -80,17 +78,18 @@ def refused(
     return found
 
 
-def notes(cells: Sequence[Measured], calibration: Calibration, records: Records) -> list[str]:
-    """One line for each record that does not hold for some of a session's cells."""
+def notes(cells: Sequence[Measured], calibrations: Mapping[int, Calibration], records: Records) -> list[str]:
+    """One line for each record that does not hold for some of a run's cells, with the calibrations of its sessions."""
     outside: dict[str, list[Outside]] = {}
     for cell in cells:
-        for one in of_cell(cell, calibration, records):
+        known = calibrations.get(cell.data.session)
+        for one in of_cell(cell, known, records) if known is not None else ():
             outside.setdefault(one.record, []).append(one)
     found = []
     for name, all_of in outside.items():
         farthest = max(all_of, key=lambda one: max(one.valid.low - one.value, one.value - one.valid.high))
         found.append(
-            f"{len(all_of)} of {len(cells)} cells lie where {name} does not hold ({RANGE}): {farthest}, at most; "
+            f"{len(all_of)} of {len(cells)} cells lie where {name} does not hold ({RANGE}); the farthest: {farthest}; "
             f"{farthest.advice}"
         )
     return found

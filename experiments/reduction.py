@@ -111,9 +111,11 @@ def _reduce(reader: TraceReader) -> Outcome:
     _journal(reader, found)
     calibrations, said = calibrations_of(lab, found.steady, found.cells, records)
     found.notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
+    found.notes += records.of_other_benches(lab.bench)
     calibration = next(iter(calibrations.values()), None)
     if reader.calibration_required or (summary.get("options") or {}).get("require_calibration"):
         _refuse_outside(found, calibrations, records)
+    found.notes += record_range.notes(found.cells, calibrations, records)
     usable, repeats = _results(found, calibrations)
     first = None if plan.method.target_u is None else plan.repeats
     rows = {(r.network, r.batch): r for r in results(usable, calibrations, first)} if calibrations else {}

@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--require-calibration",
         action="store_true",
-        help="refuse a record that had expired on the day of the run or is of another instrument, range or turns",
+        help="refuse a record that had expired on the day of the run or is of another instrument, range or turns, or "
+        "that disagrees with the run's own comparison with the supply or does not reach it, a run without any, and the "
+        "cells beyond its range",
     )
     where = p.add_argument_group("where the measured loops are, if not by the file's own markers")
     where.add_argument(
@@ -123,7 +125,7 @@ def _one(trace: Path, args: argparse.Namespace, options: Options) -> int:
         if done.code > 1:
             complain(f"error: {done.said}")
         else:
-            say(f"{done.said}\nwritten to {out}: results.csv")
+            say("\n".join([done.said, *(f"  {line}" for line in done.reasons), f"written to {out}: results.csv"]))
         return done.code
     from experiments.report import conclude
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from calibration.records import load
 from experiments.calibrations import refuse_unfit
-from experiments.outcome import results_csv
-from experiments.reduction import reduce_run
+from experiments.outcome import Outcome, results_csv
+from experiments.reduction import NO_ZERO, reduce_run
 from experiments.traces import TraceReader, check_writable
 from experiments.traces.agreement import require_agreement
-from experiments.whole_file import write_whole
 from experiments.window_choice import WindowChoice
 from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import one_line
+from instruments.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a job: its results.csv, "" without one, and a line about it; `code` as a program's exit code."""
+    """What became of a job: its results.csv, "" without one, and a line about it; `code` as a program's exit code.
+
+    `reasons` are notes and cells without a result, a line each, where some rows have none.
+    """
 
     number: int
     path: Path
     code: int
     csv: str
     said: str
+    reasons: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -79,7 +83,7 @@ def replay(job: Job, options: Options) -> Done:
             outcome = reduce_run(reader)
             text = results_csv(outcome, replayed=True)
             if options.results_only:
-                write_whole(job.out / "results.csv", text.encode())
+                write_whole(job.out / "results.csv", text.encode(), "name another folder with --out")
             else:
                 from experiments.report import write_outputs  # matplotlib takes a while to import
 
@@ -95,9 +99,21 @@ def replay(job: Job, options: Options) -> Done:
     if outcome.rejected:
         said += f"; {outcome.rejected[0].label}: {outcome.rejected[0].reason}"
         said += f" (and {len(outcome.rejected) - 1} more)" if len(outcome.rejected) > 1 else ""
+    elif NO_ZERO in outcome.notes:
+        said += f"; {NO_ZERO}"
     if outcome.missing:
         said += f"; the sweep ended early: {outcome.missing} of {len(outcome.plan.cells)} cells are open"
-    return Done(job.number, job.path, 0 if outcome.whole else 1, text, one_line(said))
+    return Done(job.number, job.path, 0 if outcome.whole else 1, text, one_line(said), _reasons(outcome))
+
+
+def _reasons(outcome: Outcome) -> tuple[str, ...]:
+    """What a replay with its report says of rows without a result; nothing where all have one."""
+    from experiments.report.text import without_result
+
+    if all(row is not None for row in outcome.rows):
+        return ()
+    notes = [note for note in outcome.notes if note != NO_ZERO]  # which the line itself says
+    return tuple([f"note: {one_line(note)}" for note in notes] + without_result(outcome))
 
 
 def _on_one_line(error: BenchError) -> str:

@@ -18,6 +18,7 @@ from experiments.replay_jobs import Done, Job, Options
 from experiments.traces import check_writable
 from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import table_cell
+from instruments.wording import counted
 
 TABLE = "results.csv"
 Batches = Sequence[Sequence[Job]]
@@ -101,7 +102,8 @@ def replay_many(
             table.finish()
     whole = came - bad - incomplete
     bad += len(jobs) - came
-    text = f"{len(jobs)} files: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
+    all_files = counted(len(jobs), "file")
+    text = f"{all_files}: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
     say(f"{text}\nwritten to {out}: {TABLE} of all, and a folder for each file")
     return 1 if bad or incomplete else 0
 

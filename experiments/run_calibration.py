@@ -130,8 +130,6 @@ def calibrations_of(
         if own is not None:
             found[session], said = combined(own, records)
             said = [*_calibration_notes(found[session], records), *_read_back_notes(lab, own), *said]
-            mine = [cell for cell in cells if cell.data.session == session]
-            said += record_range.notes(mine, found[session], records)
             said += [
                 f"{one}: {DRIFTED}: did the clamp move or warm up? Half of it is a limit in every ± of its rows"
                 for one in in_situ.changes(found[session])

@@ -197,7 +197,8 @@ def record_notes(reader: TraceReader, cells: Sequence[Measured]) -> list[str]:
         STEADY: f"the steady power of one record for the rest of the time by the device's clock (good to {ppm})",
     }
     return [
-        f"batches longer than the record of {usual_s:g} s, taken with {said[what]}: {', '.join(dict.fromkeys(pairs))}"
+        f"batches that did not fit the usual record of {usual_s:g} s, taken with {said[what]}: "
+        + ", ".join(dict.fromkeys(pairs))
         for what, pairs in found.items()
         if pairs
     ]

@@ -19,6 +19,7 @@ from experiments.capture_data import ReductionError, wires
 from experiments.cell import CellWork
 from experiments.checked import checks_of
 from experiments.enough import Enough
+from experiments.journal import kept_cells
 from experiments.measure import Measured, without_codes
 from experiments.plan import Cell
 from experiments.plausible import WIRING_FAULTS, line_advice
@@ -60,7 +61,7 @@ class Earlier:
         """Read it from a run's file."""
         captures = reader.captures()
         last = max((row["session"] for row in captures), default=-1)
-        kept = _kept(captures)
+        kept = kept_cells(captures)
         ended: set[int] = set()
         times: list[float] = []
         unjournalled: dict[int, tuple[int, float]] = {}
@@ -90,23 +91,6 @@ class Earlier:
             enough,
             calibration,
         )
-
-
-def _kept(captures: Sequence[Mapping[str, Any]]) -> dict[int, tuple[int, float]]:
-    """Row and time of each cell's capture that was committed; of a run's captures once its first one is settled."""
-    kept: dict[int, tuple[int, float]] = {}
-    whole: dict[str, tuple[int, float]] = {}
-    for index, row in enumerate(captures):
-        if row["kind"] == "cell" and row["method"] and row["part"] == 0 and row["state"]:
-            whole[row["run_id"]] = index, row["settled_s"]
-    for index, row in enumerate(captures):
-        if row["kind"] != "cell" or row["state"] != "committed":
-            continue
-        if not row["method"]:
-            kept[row["cell"]] = index, row["settled_s"]
-        elif row["run_id"] in whole and index >= whole[row["run_id"]][0]:
-            kept.setdefault(row["cell"], (index, whole[row["run_id"]][1]))
-    return kept
 
 
 def _counted(reader: TraceReader, session: int) -> tuple[Enough, Calibration | None]:

@@ -39,7 +39,7 @@ from instruments.waveform import Capture
 POINTS = scope_facts.POINTS
 """Points asked of the oscilloscope for each record; what came is in the preamble."""
 
-FETCH_S, PRE_TRIGGER = bench_steps.FETCH_S, bench_steps.PRE_TRIGGER
+FETCH_S, PRE_TRIGGER = bench_steps.FETCH_S, scope_facts.PRE_TRIGGER
 """Longest transfer of one capture, s; share of the record before the trigger."""
 
 IDLE_READINGS = 3
@@ -264,7 +264,7 @@ class Station:
             if rejected.code in BENCH_FAULTS:
                 raise ConfigError(
                     f"the zero with the output off: {rejected.code}: {rejected}; nothing was measured"
-                ) from (rejected)
+                ) from rejected
             raise CaptureError(
                 f"the zero with the output off cannot be used: {rejected}", reason="zero", instrument="scope"
             ) from rejected

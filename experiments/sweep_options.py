@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
         "--require-calibration",
         action="store_true",
         help="refuse a record that is expired or of another instrument, range or turns, or that disagrees with this "
-        "run's own comparison with the supply, and a run without any",
+        "run's own comparison with the supply or does not reach it, a run without any, and the cells beyond its range",
     )
     p.add_argument("--dry-run", action="store_true", help="check everything that needs no instrument, print the plan")
     p.add_argument("--transcript", type=Path, metavar="FILE", help="write every message to and from the instruments")

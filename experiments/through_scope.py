@@ -23,6 +23,7 @@ from instruments.errors import ConfigError, TraceError
 from instruments.interrupts import Interrupted
 from instruments.mso_x2024a import MsoX2024A
 from instruments.waveform import FORMAT_BYTE, Capture, Record
+from instruments.wording import counted
 
 FETCHED = "fetched.h5"
 PEAK = 1
@@ -116,7 +117,7 @@ def fetched(path: Path, resource: str, out: Path, *, quiet: bool = False) -> Pat
         ):
             _copy(reader, new, MsoX2024A(link), progress)
     if not quiet:
-        say(f"{count} captures came through the oscilloscope as they are stored: {new}")
+        say(f"{counted(count, 'capture')} came through the oscilloscope as they are stored: {new}")
     return new
 
 

@@ -75,8 +75,11 @@ def mistake(text: str, visa: str = "@py") -> str:
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(_KINDS)} is expected"
         return f"{text!r} begins with {parts[0]!r}, which is no interface: {hint}"
     end = parts[-1].upper()
-    if len(parts) > 1 and end not in _ENDS and (near := difflib.get_close_matches(end, _ENDS, 1, 0.6)):
+    named = len(parts) <= 2 or _DEVICE.match(parts[-1])  # a host or a device, whatever its name
+    if end not in _ENDS and not named and (near := difflib.get_close_matches(end, _ENDS, 1, 0.6)):
         return f"{text!r} ends with {parts[-1]!r}: did you mean {near[0]}?"
+    if end in _ENDS and parts[-1] != end:
+        return f"{text!r} ends with {parts[-1]!r}: pyvisa wants it in capitals, {end}"
     found = _of_kind(kind, parts, end)
     return f"{text!r}: {found}" if found else ""
 
@@ -111,6 +114,8 @@ def _of_kind(kind: str, parts: Sequence[str], end: str) -> str:
 def _host(host: str) -> str:
     if not host or re.search(r"\s", host):
         return f"{host!r} is no host: write its address or its name"
+    if host.startswith("["):
+        return f"{host} is an IPv6 address, which resource strings of VISA have no place for: write the host's name"
     if re.fullmatch(r"[\d.]+", host):
         numbers = host.split(".")
         if len(numbers) != 4 or any(not n or int(n) > 255 for n in numbers):

@@ -13,14 +13,11 @@ from instruments.bench import Bench
 from instruments.errors import InstrumentError
 from instruments.lab import Lab
 from instruments.mso_x2024a import EdgeTrigger
-from instruments.scope_facts import POINTS, acquisition_plan, channel_settings, sources
+from instruments.scope_facts import POINTS, PRE_TRIGGER, acquisition_plan, channel_settings, sources
 from instruments.waveform import Capture
 
 FETCH_S = 15.0
 """Longest that the transfer of one capture may take."""
-
-PRE_TRIGGER = 0.1
-"""Share of the record before the trigger, with the time reference one division from the left."""
 
 OFF_V = 0.1
 """What the supply may still read with its output off before a zero is taken."""
@@ -146,6 +143,8 @@ def forced_record(bench: Bench, window_s: float, during: Callable[[float], None]
     scope = bench.scope
     scope.arm(deadline_s=arm_deadline_s(window_s))
     scope.force_trigger()
+    # In virtual time the oscilloscope takes that before a slow answer of the supply moves the bench on.
+    bench.clock.sleep(0.0)
     during(bench.clock.monotonic() + (1 - PRE_TRIGGER) * window_s)
     scope.wait_done(deadline_s=window_s + 5.0)
     return scope.fetch(list(sources(bench.lab).values()), points=POINTS, deadline_s=FETCH_S)

@@ -115,9 +115,12 @@ def read_spec(spec: str) -> Tuple[str, Tuple[Any, ...]]:
         return kind, (port, True) if comma and option == "invert" else (rest, False)
     if kind == "gpio":
         chip, _, lines = rest.rpartition(":")
-        numbers = lines.split(",")
-        if chip and len(numbers) == 2 and all(number.strip().isdigit() for number in numbers):
-            return kind, (chip, int(numbers[0]), int(numbers[1]))
+        numbers = [number.strip() for number in lines.split(",")]
+        if chip and len(numbers) == 2 and all(number and not number.strip("0123456789") for number in numbers):
+            gate, batch = map(int, numbers)
+            if gate == batch:
+                raise MarkerError("marker line %r: gate and batch need two GPIO lines, both are %d" % (spec, gate))
+            return kind, (chip, gate, batch)
     if kind in OWN_KINDS:
         return kind, (rest,)
     raise MarkerError(

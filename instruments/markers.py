@@ -259,12 +259,12 @@ def start_frame(bits: Bits, gate_bit: int, batch_bit: int) -> StartFrame:
 
 
 def check_against_log(window: Window, batches_logged: int) -> Problem | None:
-    """Compare the batch edges seen with the batches that the device logged; None when they agree."""
+    """Compare the batch edges seen with the batches that the device logged, or a person told; None when they agree."""
     seen = len(window.batch_ends)
     if seen == batches_logged:
         return None
     kind: Kind = "missing" if seen < batches_logged else "extra"
-    text = f"{kind} batch edges: the record shows {seen}, the device logged {batches_logged}; "
+    text = f"{kind} batch edges: the record shows {seen}, and {batches_logged} are said to have run; "
     if kind == "extra":
         at = np.array(window.batch_ends, dtype=np.int64)
         usual = window.samples / max(batches_logged, 1)

@@ -17,6 +17,9 @@ from instruments.wording import counted
 POINTS = 100_000
 """Points asked of the oscilloscope for each record; what came is in the preamble."""
 
+PRE_TRIGGER = 0.1
+"""Share of the record before the trigger, with the time reference one division from the left."""
+
 USUAL_RATE_HZ = 50_000.0
 """The paper's sampling rate."""
 

@@ -57,7 +57,7 @@ PLACES = {
     "every cell visited, not marked": Place(f"{WRITER}.complete"),
     "marked complete": Place(f"{WRITER}.complete", after=True),
     "reducing": Place("experiments.report.outputs:reduce_run"),
-    "results being written": Place("experiments.whole_file:os.replace"),
+    "results being written": Place("instruments.whole_file:os.replace"),
     "report": Place("experiments.report.page:of_run"),
     "outputs written": Place("experiments.report.outputs:write_outputs", after=True),
 }

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from calibration.model import Calibration
 from experiments import budgets
 from experiments.comparison import context
 from experiments.comparison.context import Fact
-from instruments.errors import ConfigError
+from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import of_table_cell, one_line
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """A run as far as a comparison needs it. `calibration` is None where nothing is known of it."""
+    """A run as far as a comparison needs it. `calibration` is None where nothing is known of it.
+
+    `context_known` says whether `facts` are all of its circumstances: those of a table alone are few.
+    """
 
     path: Path
     simulated: bool
@@ -58,6 +61,7 @@ class Side:
     rows: Mapping[Key, Row]
     empty: Mapping[Key, str]
     calibration: Calibration | None
+    context_known: bool = False
 
 
 def load(path: Path) -> Side:
@@ -105,7 +109,7 @@ def of_run(path: Path, reader: TraceReader, outcome: Outcome) -> Side:
             (row.power_w.value / volts, row.idle_power_w.value / volts),
             about.flags,
         )
-    return Side(path, outcome.source == "simulated", began, facts, rows, empty, outcome.calibration)
+    return Side(path, outcome.source == "simulated", began, facts, rows, empty, outcome.calibration, context_known=True)
 
 
 def _of_csv(path: Path) -> Side:
@@ -139,7 +143,26 @@ def _of_csv(path: Path) -> Side:
         "device as it says": Fact(context.told_by([of_table_cell(line.get("device") or "") for line in table])),
         "mode as run": Fact(context.told_by(modes)),
     }
-    return Side(path, source == "simulated", math.nan, facts, rows, empty, None)
+    side = Side(path, source == "simulated", math.nan, facts, rows, empty, None)
+    return _with_context(side, path.with_name(TRACE)) if path.with_name(TRACE).is_file() else side
+
+
+def _with_context(side: Side, trace: Path) -> Side:
+    """A table with the context that the trace file beside it tells; as it is where that cannot be read."""
+    try:
+        whole = _of_trace(trace)
+    except BenchError:
+        return side
+    if not all(_alike(row, whole.rows.get(key)) for key, row in side.rows.items()):
+        return side  # the table of another run
+    return replace(side, began_utc_s=whole.began_utc_s, facts=whole.facts, context_known=True)
+
+
+def _alike(row: Row, other: Row | None) -> bool:
+    """Whether two rows tell the same values."""
+    if other is None or row.repeats != other.repeats:
+        return False
+    return all(math.isclose(row.budgets[q].value, other.budgets[q].value, rel_tol=1e-6) for q in QUANTITIES)
 
 
 def _budget(name: str, value: float, half_width: float, repeats: int) -> Budget:

@@ -31,7 +31,7 @@ Number = Callable[[Point], float]
 class Series:
     """What a panel shows: value and half-width in the units of its axis, the axis' text.
 
-    On an axis that is not logarithmic the networks lie close together, and are set apart.
+    Where there are half-widths the networks are set apart, so that their error bars can be told apart.
     """
 
     value: Number
@@ -162,7 +162,7 @@ def _panel(axes: Any, run: Run, series: Series, names: Sequence[str]) -> None:
         mine = sorted((p for p in run.points if p.network == name), key=lambda p: p.batch)
         values = np.array([series.value(p) for p in mine])
         batch = np.array([p.batch for p in mine], dtype=float)
-        x = batch if series.log else batch * dodge
+        x = batch * dodge if series.half is not None else batch
         halves = np.array([series.half(p) for p in mine]) if series.half is not None else None
         axes.errorbar(
             x,

@@ -40,9 +40,10 @@ def uncertainty_budget(runs: Sequence[Run], options: Options) -> Drawn:
     style.network_legend(figure, all_networks(runs), lines=False)
     style.sign(
         figure,
-        "standard uncertainties u as percent of the value; bars: median over networks and batches, points: each one. "
+        "standard uncertainties u as percent of the value; bars: median over networks and batches, 0 where a budget "
+        "lacks the component; points: each that has it. "
         f"{sources.of(runs, power='energy', time=True)}",
-        *([f"not drawn, always below {LEAST:g} %: {', '.join(small)}"] if small else []),
+        *([f"not drawn, always below {LEAST:g} %: {'; '.join(small)}"] if small else []),
     )
     columns = (
         *HEAD,
@@ -68,14 +69,15 @@ def uncertainty_budget(runs: Sequence[Run], options: Options) -> Drawn:
 
 def _by_size(points: Sequence[Point]) -> tuple[list[str], list[str]]:
     """Names of components, the largest first by the median over all rows; those to be drawn, and the small ones."""
-    found: dict[str, list[float]] = {}
-    for p in points:
-        for quantity, _ in QUANTITIES:
-            for name, percent in _parts(p, quantity).items():
-                found.setdefault(name, []).append(percent)
-    found = {name: parts for name, parts in found.items() if name not in _TOTALS}
+    parts = [part for p in points for quantity, _ in QUANTITIES if (part := _parts(p, quantity))]
+    found = {name: _shares(parts, name) for part in parts for name in part if name not in _TOTALS}
     order = sorted(found, key=lambda name: (-float(np.median(found[name])), name))
     return [n for n in order if max(found[n]) >= LEAST], [n for n in order if max(found[n]) < LEAST]
+
+
+def _shares(parts: Sequence[dict[str, float]], name: str) -> list[float]:
+    """What a component contributes to each budget, in percent: 0 where the budget lacks it."""
+    return [part.get(name, 0.0) for part in parts]
 
 
 _TOTALS = ("combined", "U (95 %)")
@@ -94,14 +96,12 @@ def _bars(axes: Any, points: Sequence[Point], quantity: str, names: Sequence[str
     rows = [*reversed(_TOTALS), *names]
     parts = [_parts(p, quantity) for p in points]
     for k, name in enumerate(rows):
-        values = [part[name] for part in parts if name in part]
-        if not values:
+        own = [(part[name], colour[p.network]) for p, part in zip(points, parts, strict=True) if name in part]
+        if not own:
             continue
         total = name in _TOTALS
-        axes.barh(
-            -k, max(float(np.median(values)), LEAST), height=0.62, color="#6f6f6f" if total else "#cfcfcf", zorder=1
-        )
-        own = [(part[name], colour[p.network]) for p, part in zip(points, parts, strict=True) if name in part]
+        median = float(np.median(_shares([part for part in parts if part], name)))
+        axes.barh(-k, max(median, LEAST), height=0.62, color="#6f6f6f" if total else "#cfcfcf", zorder=1)
         x = [max(value, LEAST) for value, _ in own]
         y = [-k + 0.5 * ((j * 0.618034) % 1 - 0.5) for j in range(len(own))]  # spread evenly over the bar's height
         axes.scatter(x, y, s=7, c=[c for _, c in own], zorder=2, linewidths=0)

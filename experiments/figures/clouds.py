@@ -19,6 +19,7 @@ from experiments.figures.rows import (
     Table,
     absent,
     all_networks,
+    fitted,
     known,
     operations_rule,
     whole,
@@ -29,6 +30,10 @@ RADIUS_PT = 22.0
 MIN_BOUND = 3
 """Networks below which an upper bound says nothing."""
 
+BOUND = (
+    "dashed: the falling line on or above all networks of a panel and nearest to them in the mean; shaded: above it, "
+    "where no network of the panel lies"
+)
 
 SIZES, NEEDS = "operations or parameters", "accuracy or operations"
 """What a network may lack that has a result."""
@@ -52,7 +57,8 @@ def operations_vs_time(runs: Sequence[Run], options: Options) -> Drawn:
         if fit is not None:
             ops = np.array([0.0, max(_gops(rule)(p) for p in points)]) * 1.03
             text = (
-                f"{fit.slope:.3g} ms/G-Op {'+' if fit.at_zero >= 0 else '−'} {abs(fit.at_zero):.3g} ms, R² {fit.r2:.3f}"
+                f"{fit.slope:.3g} ms/G-Op {'+' if fit.at_zero >= 0 else '−'} {abs(fit.at_zero):.3g} ms, "
+                f"R² {fit.r2:.3f}\n(G-Ops {spoken})"
             )
             axes.plot(
                 fit.at_zero + fit.slope * ops,
@@ -67,10 +73,10 @@ def operations_vs_time(runs: Sequence[Run], options: Options) -> Drawn:
             lines.append((run.label, batch, fit.slope, fit.at_zero, fit.r2, fit.n))
     cloud.limits(x_from=0.0, y_from=0.0)
     source = f"{sources.of(runs, time=True)}; {sources.BARS}; {sources.COUNTED.format(spoken)}"
-    cloud.finish("M", "parameters", source, "dashed: least squares of time on operations")
+    cloud.finish("M", "parameters", source, *(["dashed: least squares of time on operations"] if lines else []))
     fit_columns = ("run", "batch", "slope_ms_per_gop", "at_zero_ms", "r2", "n")
     table = cloud.table(("time_per_image_s",), (rule, "parameters"))
-    return Drawn(cloud.figure, {"": table, "fit": Table(fit_columns, tuple(lines))})
+    return Drawn(cloud.figure, {"": table, **fitted(fit_columns, lines)})
 
 
 def operations_vs_power(runs: Sequence[Run], options: Options) -> Drawn:
@@ -106,11 +112,11 @@ def top1_vs_images_per_second(runs: Sequence[Run], options: Options) -> Drawn:
         "G-Ops",
         f"operations, {spoken}",
         f"{sources.ACCURACY}; {sources.of(runs, time=True)}; {sources.BARS}",
-        "dashed: the falling line on or above all networks of a panel and nearest to them in the mean; shaded: none",
+        *([BOUND] if lines else []),
     )
     fit_columns = ("run", "batch", "at_zero_percent", "slope_percent_per_hz", "n")
     table = cloud.table(("time_per_image_s",), (rule,), ("images_per_second", "images_per_second_u", "top1"))
-    return Drawn(cloud.figure, {"": table, "fit": Table(fit_columns, tuple(lines))})
+    return Drawn(cloud.figure, {"": table, **fitted(fit_columns, lines)})
 
 
 def _images_per_s(point: Point) -> float:

@@ -43,9 +43,10 @@ def idle_and_drift(runs: Sequence[Run], options: Options) -> Drawn:
     style.network_legend(figure, all_networks(runs), lines=False)
     style.sign(
         figure,
-        f"{sources.of(runs, power='power')}; {sources.BARS}; every run by itself, without repeatability",
+        f"{sources.of(runs, power='power')}; bars of the idle power: U, 95 %, of every run by itself, without "
+        "repeatability",
         "diamonds: records in which nothing ran; zero: the current channel's reading with the output off, straight "
-        "between those taken, grey: its standard uncertainty with drift",
+        "between those taken; its bars are the standard uncertainty u of the noise alone, grey is u with drift",
     )
     head = ("run", "source", "time_s", "kind", "session", "network", "batch", "repeat")
     values = ("idle_power_w", "idle_power_w_u", "net_power_w", "net_power_w_u")

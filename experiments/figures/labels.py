@@ -19,7 +19,7 @@ GAPS = (2.0, 6.0, 11.0, 17.0, 24.0, 32.0, 42.0, 54.0, 68.0)
 
 PASSES = 3
 LEADER = 5.0
-"""Distance from which a line leads from the point to its name."""
+"""Distance from which a line leads from the point to its name; where points hide each other, it does from any."""
 
 FONT = 7.5
 STROKE = 1.8
@@ -225,9 +225,17 @@ def write(
         )
         x, y = _offsets(_array([(box.x, box.y)], 2), (box.width, box.height), _array([(disc.x, disc.y, 0.0)], 3))
         dx, dy = float(x[0, 0]), float(y[0, 0])
-        if math.hypot(dx, dy) - disc.radius > LEADER * unit:
+        if math.hypot(dx, dy) - disc.radius > LEADER * unit or _shares_its_place(disc, discs):
             start, end = back.transform((disc.x, disc.y)), back.transform((disc.x + dx, disc.y + dy))
             axes.plot(*zip(start, end, strict=True), color="0.5", linewidth=0.6, zorder=5)
+
+
+def _shares_its_place(disc: Disc, discs: Sequence[Disc]) -> bool:
+    """Whether a disc and another hide each other's middle, so that the name alone does not tell whose it is."""
+    return any(
+        other is not disc and math.hypot(other.x - disc.x, other.y - disc.y) < max(disc.radius, other.radius)
+        for other in discs
+    )
 
 
 def _corners(line: Any) -> Floats:

@@ -19,6 +19,7 @@ from experiments.figures.rows import (
     Table,
     absent,
     all_networks,
+    fitted,
     known,
     memory_kind,
     weights_mb,
@@ -74,7 +75,8 @@ def memory_vs_parameters(runs: Sequence[Run], options: Options) -> Drawn:
     style.sign(
         figure,
         f"{sources.of(runs, memory=kind)}; {sources.PARAMETERS}",
-        "dashed: hinge by least squares; the paper states 200 MB below 100 MB of parameters, slope 1.30 above",
+        ("dashed: hinge by least squares; " if lines else "")
+        + "the paper states 200 MB below 100 MB of parameters, slope 1.30 above",
         *notes,
     )
     style.settle(figure)
@@ -83,7 +85,7 @@ def memory_vs_parameters(runs: Sequence[Run], options: Options) -> Drawn:
         labels.write(axes, list(map(style.short, names)), [colour[n] for n in names], xy, [4.0] * len(xy))
     fit_columns = ("run", "batch", "floor_mb", "knee_mb", "slope", "rms_mb", "n")
     columns = (*HEAD, "memory_kind", "parameters", "parameters_mb", "memory_mb")
-    return Drawn(figure, {"": Table(columns, tuple(rows)), "fit": Table(fit_columns, tuple(lines))})
+    return Drawn(figure, {"": Table(columns, tuple(rows)), **fitted(fit_columns, lines)})
 
 
 def memory_kinds(runs: Sequence[Run], options: Options) -> Drawn:

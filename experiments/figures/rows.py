@@ -46,6 +46,11 @@ class Table:
         return out.getvalue()
 
 
+def fitted(columns: tuple[str, ...], lines: Sequence[tuple[Any, ...]]) -> dict[str, Table]:
+    """The table of the lines drawn through a figure's points, by its ending; none where nothing was fitted."""
+    return {"fit": Table(columns, tuple(lines))} if lines else {}
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""

@@ -226,7 +226,8 @@ def _told(numbers: Tree, pair: Sequence[int]) -> list[str]:
     for batch in pair:
         tree = numbers["batches"][str(batch)]
         said.append(
-            f"batch {batch}: {tree['ms_per_gop']:.3g} ms per G-Op + {tree['intercept_ms']:.3g} ms, R² "
+            f"batch {batch}: {tree['ms_per_gop']:.3g} ms per G-Op (two operations a multiply-accumulate) + "
+            f"{tree['intercept_ms']:.3g} ms, R² "
             f"{tree['r2']:.3f}, Spearman {tree['spearman']:.2f}; worst left out: {tree['loo_error_worst_of']} "
             f"{percent(tree['loo_error_worst'])}; speeds from {tree['gops_per_s_least']:.3g} "
             f"({tree['gops_per_s_least_of']}) to {tree['gops_per_s_most']:.3g} G-Ops/s "

@@ -40,8 +40,8 @@ def _write(args: argparse.Namespace) -> int:
     from experiments.progress import at_work
     from experiments.report.page import ONE_RUN, page
     from experiments.traces import check_writable
-    from experiments.whole_file import write_whole
     from instruments.errors import ConfigError
+    from instruments.whole_file import write_whole
 
     out: Path = args.out
     margin = margin_of(args.margin)

@@ -79,9 +79,11 @@ def beside(runs: Sequence[Run]) -> str:
     names = all_networks(runs)
     keys = sorted({pair for run in runs for pair in run.outcome.pairs}, key=lambda key: (names.index(key[0]), key[1]))
     rows = [dict(zip(run.outcome.pairs, run.outcome.rows, strict=True)) for run in runs]
-    lines = [["network", "batch", *(f"{label} [{unit}], {run.label}" for _, label, unit, _ in SHOWN for run in runs)]]
+    columns = (f"{label} [{unit}], {run.label}" for _, label, unit, _ in SHOWN for run in runs)
+    lines = [["network", "batch", "n", *columns]]
     for key in keys:
-        cells = [key[0], str(key[1])]
+        repeats = ["–" if key not in mine else "0" if (row := mine[key]) is None else str(row.repeats) for mine in rows]
+        cells = [key[0], str(key[1]), "/".join(repeats)]
         for name, _, _, factor in SHOWN:
             for mine in rows:
                 row = mine.get(key)

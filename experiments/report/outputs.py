@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments import budgets
@@ -13,7 +14,11 @@ from experiments.progress import at_work
 from experiments.reduction import reduce_run
 from experiments.report.text import closing_text, plain_table
 from experiments.traces import TraceReader
-from experiments.whole_file import write_whole
+from instruments.whole_file import write_whole
+from instruments.wording import counted
+
+AGAIN = "python -m experiments.replay makes it anew from the trace file, with --out elsewhere"
+"""What to do about an output that cannot be written."""
 
 OUTPUTS = ("results.csv", *(f"{name}.png" for name in BESIDE), "report.html", budgets.FILE)
 SCREEN = "scope_screen.png"
@@ -25,11 +30,10 @@ def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = Fa
 
     `budget` prints every result's budget first; `quiet` shows no progress.
     """
-    with at_work(quiet=quiet) as show:
-        show(f"reducing {len(reader.captures())} captures")
+    with at_work(quiet=quiet, lines=not replayed) as show:  # after a sweep's own lines
+        show(f"reducing {counted(len(reader.captures()), 'capture')}")
         outcome = reduce_run(reader)
-        show("drawing the figures and the report")
-        write_outputs(reader, outcome, out, replayed=replayed)
+        write_outputs(reader, outcome, out, replayed=replayed, show=show)
     if budget:
         say(budgets.budgets_text(outcome, plain_table))
     names = OUTPUTS if replayed else ("trace.h5", *OUTPUTS)
@@ -38,17 +42,29 @@ def conclude(reader: TraceReader, out: Path, *, quiet: bool, replayed: bool = Fa
     return 0 if outcome.whole else 1
 
 
-def write_outputs(reader: TraceReader, outcome: Outcome, out: Path, *, replayed: bool = False) -> list[Path]:
-    """Write results.csv, both pictures, budgets.json and report.html into a folder; returns their paths."""
+def write_outputs(
+    reader: TraceReader,
+    outcome: Outcome,
+    out: Path,
+    *,
+    replayed: bool = False,
+    show: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Write results.csv, both pictures, budgets.json and report.html into a folder; returns their paths.
+
+    `show` is told what is being done.
+    """
     from experiments.report.page import ONE_RUN, of_run
 
+    show("writing the results, drawing two pictures")
     paths = [out / name for name in OUTPUTS]
-    write_whole(paths[0], results_csv(outcome, replayed=replayed).encode())
+    write_whole(paths[0], results_csv(outcome, replayed=replayed).encode(), AGAIN)
     for name, picture in beside(Run(reader, outcome, ONE_RUN)).items():
-        write_whole(out / name, picture)
-    write_whole(paths[4], budgets.budgets_json(outcome, replayed=replayed).encode())
+        write_whole(out / name, picture, AGAIN)
+    write_whole(paths[4], budgets.budgets_json(outcome, replayed=replayed).encode(), AGAIN)
     if screen := reader.blob("scope_screen"):
         paths.append(out / SCREEN)
-        write_whole(paths[-1], screen)
-    write_whole(paths[3], of_run(reader, outcome, replayed=replayed).encode())
+        write_whole(paths[-1], screen, AGAIN)
+    show("drawing the figures, writing the report")
+    write_whole(paths[3], of_run(reader, outcome, replayed=replayed).encode(), AGAIN)
     return paths

@@ -28,8 +28,20 @@ def with_uncertainty(value: float, half_width: float) -> str:
         return "unknown"
     if half_width <= 0:
         return f"{value:.6g}"
-    digits = max(0, 1 - math.floor(math.log10(half_width)))
+    digits = _digits(half_width)
     return f"{value:.{digits}f} ± {half_width:.{digits}f}"
+
+
+def _digits(half_width: float) -> int:
+    """Digits after the point that show two significant ones of a half-width."""
+    return max(0, 1 - math.floor(math.log10(half_width)))
+
+
+def truth(row: RowResult) -> str:
+    """The simulated bench's own energy per image in mJ, to the digits of the result beside it."""
+    half_width = row.energy_per_image_j.expanded() * 1e3
+    known = 0 < half_width < math.inf
+    return f"{row.true_energy_per_image_j * 1e3:.{_digits(half_width) if known else 2}f}"
 
 
 def table(outcome: Outcome, *, replayed: bool = False) -> list[list[str]]:
@@ -44,7 +56,7 @@ def table(outcome: Outcome, *, replayed: bool = False) -> list[list[str]]:
         else:
             cells = [network, str(batch), str(row.repeats), *(shown(row, name, f) for name, _, _, f in SHOWN)]
         if outcome.source == "simulated":
-            cells.append("" if row is None else f"{row.true_energy_per_image_j * 1e3:.4g}")
+            cells.append("" if row is None else truth(row))
         lines.append([*cells, source_text(outcome, replayed)])
     return lines
 
@@ -85,6 +97,22 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def without_result(outcome: Outcome) -> list[str]:
+    """What has no result, and why: a line for each cell, with those of its repeats of which the same is said."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for r in outcome.rejected:
+        cell, _, repeat = r.label.rpartition(" repeat ")
+        said = r.reason if f"{r.outcome}: " in r.reason else f"{r.outcome}: {r.reason}"
+        found.setdefault((cell or r.label, said), []).append(repeat if cell else "")
+    lines = []
+    for (cell, said), repeats in found.items():
+        each = list(dict.fromkeys(filter(None, repeats)))
+        which = f" repeat{'s' if len(each) > 1 else ''} {', '.join(each)}" if each else ""
+        times = f" ({len(repeats)} times)" if len(repeats) > max(len(each), 1) else ""
+        lines.append(one_line(f"{cell}{which}: {said}{times}"))
+    return lines
+
+
 def closing_text(outcome: Outcome, where: str, names: Sequence[str], *, replayed: bool = False) -> str:
     """What a sweep or replay prints at its end; `names` are the files that it wrote to `where`."""
     lines = [plain_table(table(outcome, replayed=replayed)), "", "± is the half-width U of the 95 % interval.", ""]
@@ -92,6 +120,6 @@ def closing_text(outcome: Outcome, where: str, names: Sequence[str], *, replayed
     lines += [f"note: {note}" for note in folded(one_line(note) for note in outcome.notes)]
     if outcome.rejected:
         lines.append(f"{len(outcome.rejected)} without a result:")
-        lines += folded(one_line(f"  {r.label}: {r.outcome}: {r.reason}") for r in outcome.rejected)
+        lines += [f"  {line}" for line in without_result(outcome)]
     lines.append(f"written to {where}: " + ", ".join(names))
     return "\n".join(lines)

@@ -111,7 +111,8 @@ def _check(args: argparse.Namespace) -> int:
             tell(f"{path}: sound, {'complete' if found.complete else 'the sweep ended early'}")
         else:
             tell(f"{path}: DAMAGED; the sweep {'had gone through all cells' if found.complete else 'ended early'}")
-        tell(f"  {len(found.good)} committed captures are as they were written; {found.rejected} were rejected")
+        good = counted(len(found.good), "committed capture is", "committed captures are")
+        tell(f"  {good} as written; {counted(found.rejected, 'was', 'were')} rejected")
         if found.in_flight:
             tell(f"  {len(found.in_flight)} in flight when the program ended")
         for problem in found.problems:
@@ -197,6 +198,9 @@ _LISTED = ("kind", "network", "batch", "repeat", "part", "state", "reason")
 """What is told of each capture, by the names of its variables."""
 
 
+COUNTED = "listed below: capture, repeat and part count from 0, as in the file; other programs print repeats from 1"
+
+
 def _info(args: argparse.Namespace) -> int:
     from experiments.report import plain_table
     from experiments.traces import TraceReader
@@ -208,7 +212,7 @@ def _info(args: argparse.Namespace) -> int:
         if args.json:
             tell(json.dumps(facts | {"listed": rows} if args.captures else facts))
             continue
-        tell(_as_text(facts))
+        tell(_as_text(facts) + (f"\n  {COUNTED}" if args.captures and rows else ""))
         if args.captures and rows:
             tell("\n" + plain_table([list(rows[0]), *([str(value) for value in row.values()] for row in rows)]))
     return 0
@@ -233,7 +237,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "batches": list(plan.batches),
         "repeats": plan.repeats,
         "seed": plan.seed,
-        "cells": dict(Counter(row["state"] for row in reader.cells())),
+        "cells": dict(_states(reader)),
         "captures": dict(Counter(f"{row['kind']} {row['state'] or 'in flight'}" for row in captures)),
         "sampling_period_s": sorted({float(dt) for dt in preambles["x_increment_s"][:, 0]}),
         "samples": int(points),
@@ -243,6 +247,15 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "instruments": reader.json("instruments"),
         "environment": reader.json("environment"),
     }
+
+
+def _states(reader: TraceReader) -> Counter[str]:
+    """How many cells are in which state; one whose capture was committed and whose journal was not is committed."""
+    from experiments.journal import ENDED, kept_cells
+
+    kept = kept_cells(reader.captures())
+    cells = enumerate(reader.cells())
+    return Counter("committed" if row["state"] not in ENDED and k in kept else row["state"] for k, row in cells)
 
 
 def _sessions_of(transcript: str) -> str:
@@ -258,9 +271,10 @@ def _as_text(facts: dict[str, Any]) -> str:
     lines = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            text = ", ".join(f"{k}: {v}" for k, v in value.items() if not isinstance(v, dict))
-            nested = [f"{k}: {x}" for v in value.values() if isinstance(v, dict) for k, x in v.items()]
-            text = "; ".join(part for part in (text, ", ".join(nested)) if part)
+            plain = [f"{k}: {v}" for k, v in value.items() if not isinstance(v, dict)]
+            trees = {k: v for k, v in value.items() if isinstance(v, dict)}
+            nested = [f"{k}: {', '.join(f'{n} {x}' for n, x in v.items())}" for k, v in trees.items()]
+            text = "; ".join([", ".join(plain), *nested] if plain else nested)
         else:
             text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
         lines.append(one_line(f"{name.replace('_', ' ')}: {text}" if name != "file" else text))

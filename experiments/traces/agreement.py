@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.journal import ENDED
 from experiments.plan import Plan
+from experiments.traces.schema import CAPTURE, PREAMBLE, ROW_COPY, characters, from_copy, text_of
 from instruments.errors import TraceError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ STATES = ("", "committed", "rejected")
 UNDER_WAY = ("planned", "prepared", "armed", "running", "fetched")
 
 Row = Mapping[str, Any]
+
+_COPIED = {**CAPTURE, **PREAMBLE}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Tables:
             found = [self._kind(row), self._cell(row), self._counts(index, row)]
             if self.sessions and not 0 <= row.get("session", 0) < self.sessions:
                 found.append(f"its session {row['session']} is none of the {self.sessions} of the file")
-            yield from (Disagreement(place, what) for what in found if what)
+            found = [what for what in found if what] or [what for what in [_unlike_copy(row)] if what]
+            yield from (Disagreement(place, what) for what in found)
 
     @staticmethod
     def _kind(row: Row) -> str:
@@ -153,6 +157,26 @@ class Tables:
                 yield Disagreement(f"/cells row {cell}", f"{count} captures are committed for it, one was expected")
 
 
+def _unlike_copy(row: Row) -> str:
+    """Where a row of /captures and its own copy differ; empty where they do not, or there is none.
+
+    Check sums tell of a changed bit within a column, and nothing of one in what HDF5 knows of it.
+    """
+    try:
+        copied = from_copy(row.get(ROW_COPY, ""))
+    except ValueError:
+        return "its copy cannot be read"
+    for name, value in copied.items():
+        if name not in row or name not in _COPIED:
+            continue
+        if isinstance(value, str):
+            value = text_of(characters(value, _COPIED[name].width))
+        found = row[name]
+        if found != value and (found == found or value == value):
+            return f"its {name} is {_short(found)}, and {_short(value)} in its copy"
+    return ""
+
+
 def may_have_log(row: Row) -> bool:
     """Whether a device can have logged batches for a capture.
 
@@ -161,10 +185,24 @@ def may_have_log(row: Row) -> bool:
     return row.get("kind") not in ("zero", "idle")
 
 
+class _WithCopies(Sequence[Row]):
+    """The rows of /captures with their preambles and copies, each made when it is asked for."""
+
+    def __init__(self, reader: TraceReader) -> None:
+        self._rows, self._preambles, self._reader = reader.captures(), reader.preambles(), reader
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        preambles = {name: column[index].tolist() for name, column in self._preambles.items()}
+        return {**self._rows[index], **preambles, ROW_COPY: self._reader.long_text(ROW_COPY, index)}
+
+
 def require_agreement(reader: TraceReader) -> None:
     """Raise TraceError where the tables of an open file contradict each other so that its results would be wrong."""
     log = reader.host_log().lengths()
-    tables = Tables(reader.captures(), reader.cells(), reader.plan, log, (), len(reader.sessions()))
+    tables = Tables(_WithCopies(reader), reader.cells(), reader.plan, log, (), len(reader.sessions()))
     for found in tables.disagreements():
         if found.decisive:
             raise TraceError(

@@ -76,6 +76,7 @@ def check(path: Path) -> Check:
         plan = _provenance(reader, found)
         tables = tables_of(reader.file, found, plan, source_of(reader))
         contradicted = agreement(tables, plan, found)
+        _readings(reader, found)
         _captures(reader, tables["captures"], contradicted, found, result)
     return result
 
@@ -101,6 +102,16 @@ def _captures(reader: TraceReader, captures: Table, contradicted: dict[int, str]
                 if not _summarised(reader.file, block, row, capture):
                     unlike.setdefault(block, row)
     _overview(reader.file, captures.length, unlike, found)
+
+
+def _readings(reader: TraceReader, found: Found) -> None:
+    """Look whether the supply's readings are in the file, which HDF5 would read as zeros without a word."""
+    if found.problems:
+        return  # what is damaged is told already
+    try:
+        reader.readings(0)
+    except DamageError as error:
+        found.tell("/readings", str(error.__cause__)[:120])
 
 
 def source_of(reader: TraceReader) -> str:

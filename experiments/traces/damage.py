@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+import h5py
+
 from instruments.errors import TraceError
 
 DAMAGE = (
@@ -75,3 +77,13 @@ def tells_damage(
             return method(self, *args, **kwargs)
 
     return told
+
+
+def require_stored(dataset: h5py.Dataset, *place: int) -> None:
+    """Raise OSError where the chunk at a place is not in the file, or not as its filters left it: it reads as zeros.
+
+    No check sum guards HDF5's index of the chunks.
+    """
+    chunk = dataset.id.get_chunk_info_by_coord(place)
+    if chunk.byte_offset is None or chunk.filter_mask:
+        raise OSError("a part of it is not there, and would read as zeros")

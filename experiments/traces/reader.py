@@ -20,7 +20,7 @@ from experiments.journal import Reading
 from experiments.plan import Plan
 from experiments.traces import overview, schema
 from experiments.traces.agreement import may_have_log
-from experiments.traces.damage import DamageError, reading, tells_damage
+from experiments.traces.damage import DamageError, damage_told, reading, require_stored, tells_damage
 from experiments.traces.host_log import HostLog
 from experiments.traces.overview import Overview
 from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES
@@ -174,7 +174,7 @@ class TraceReader:
 
     @tells_damage
     def long_text(self, name: str, index: int) -> str:
-        """A long text (one of `schema.ON_DEMAND`) of one capture."""
+        """A long text (one of `schema.ON_DEMAND`, or the row's copy) of one capture; empty where there is none."""
         if name not in self.file["captures"]:
             return ""
         first = index - index % TEXTS_AT_ONCE
@@ -182,7 +182,8 @@ class TraceReader:
             with reading(f"/captures/{name}"):
                 texts = schema.texts_of(self.file["captures"][name][first : first + TEXTS_AT_ONCE])
             self._texts[name] = first, texts
-        return self._texts[name][1][index - first]
+        texts = self._texts[name][1]
+        return texts[index - first] if index - first < len(texts) else ""  # of a capture that was in flight
 
     def readings(self, index: int) -> list[Reading]:
         """The supply's readings that belong to a capture."""
@@ -191,7 +192,15 @@ class TraceReader:
     @functools.cached_property
     def _readings(self) -> dict[int, list[Reading]]:
         found: dict[int, list[Reading]] = {}
-        for r in self._table("readings"):
+        table = self._table("readings")
+        committed = {index for index, row in enumerate(self.captures()) if row["state"] == "committed"}
+        stored = max((k + 1 for k, r in enumerate(table) if r["capture"] in committed), default=0)
+        for name in schema.READINGS:
+            with damage_told(self.path), reading(f"/readings/{name}"):
+                dataset = self.file["readings"][name]
+                for first in range(0, stored, dataset.chunks[0]):
+                    require_stored(dataset, first, *(0 for _ in dataset.shape[1:]))
+        for r in table:
             found.setdefault(r["capture"], []).append(Reading(r["quantity"], r["value"], r["done_after_trigger_s"]))
         return found
 
@@ -329,7 +338,10 @@ class TraceReader:
     def _record(self, columns: Mapping[str, Any], role: str, index: int) -> Record:
         preamble = _preamble(*(columns[name][index, ROLES.index(role)].item() for name in PREAMBLE))
         try:
-            codes = self._codes[role][index, : preamble.points]
+            dataset = self._codes[role]
+            for first in range(0, preamble.points, dataset.chunks[1]):
+                require_stored(dataset, index, first)
+            codes = dataset[index, : preamble.points]
         except OSError as error:
             raise TraceError(
                 f"{self.path}: /captures/{role}_codes row {index} is damaged ({error}); the other rows are not affected"

@@ -129,6 +129,16 @@ def test_each_comparison_of_a_run_is_held_against_a_record_and_what_moved_does_n
     assert with_records(comparisons(1.001, 1.03), record, None)[0].current == comparisons(1.001, 1.03).current
 
 
+def test_a_comparison_beyond_a_record_is_told_and_not_the_mean_of_all() -> None:
+    """The mean of both may lie where the record holds."""
+    run = comparisons(1.0, 1.0)
+    each = tuple(replace(one, at=at) for one, at in zip(run.current.gain.each, (0.75, 0.85), strict=True))
+    run = replace(run, current=replace(run.current, gain=replace(run.current.gain, each=each)))
+    found, (note,) = with_records(run, probe(LAB, gain=1.0, valid_a=Span(low=0.78, high=2.0)), None)
+    assert found.current == run.current
+    assert "holds from 0.78 to 2 A, and this run was compared with the supply at 0.75 A: it is not used" in note
+
+
 def test_what_a_gain_did_during_a_run_stays_in_the_interval_whatever_a_record_weighs() -> None:
     still, moved = (
         with_records(run, probe(LAB, gain=1.0), None)[0].current.gain

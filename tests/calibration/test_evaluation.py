@@ -102,6 +102,9 @@ def test_the_gain_covers_the_worlds() -> None:
         k = student_t(0.95, record.zero_a.degrees)
         of_zero.append((record.zero_a.value - truth) / (k * record.zero_a.u))
         assert record.linearity < 0.005
+        highest = max(p.reference for p in record.points)
+        assert record.valid_a.low == 0.0  # nothing was sent the other way round
+        assert highest <= record.valid_a.high <= 1.1 * highest
     assert np.mean(np.abs(of_gain) < 1) > 0.85
     assert np.abs(of_gain).max() < 1.5
     assert np.mean(np.abs(of_zero) < 1) > 0.85

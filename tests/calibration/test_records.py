@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,12 +58,54 @@ def test_a_record_is_whole_or_not_there(lab: Lab, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "probe.yaml.unfinished").write_text("of a program that was killed")
     save(probe(lab), path)
-    assert [filed.name for filed in load_folder(tmp_path)] == ["probe.yaml"]
     assert [p.name for p in tmp_path.iterdir()] == ["probe.yaml"]
+    (tmp_path / "probe.yaml.unfinished").write_text("of a program that was killed")
+    assert [filed.name for filed in load_folder(tmp_path)] == ["probe.yaml"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_record_that_another_program_writes_meanwhile_is_never_replaced(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Both write the same name: whoever comes second, by however little, is told, and leaves the first one's record."""
+    path, link, first, second = tmp_path / "probe.yaml", os.link, probe(lab), probe(lab, gain=1.1)
+
+    def others_first(source: Path, target: Path) -> None:
+        """The other one ends after this one has looked and just before it puts its record there."""
+        monkeypatch.setattr(os, "link", here)
+        save(first, path)
+        here(source, target)
+
+    def here(source: Path, target: Path) -> None:
+        if not links:
+            raise PermissionError(errno.EPERM, "Operation not permitted")  # FAT
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", others_first)
     with pytest.raises(ConfigError, match="none is ever edited"):
-        save(probe(lab), path)
+        save(second, path)
+    assert load(path).record == first
+    assert [p.name for p in tmp_path.iterdir()] == ["probe.yaml"]
+
+
+def test_of_several_programs_that_write_one_record_at_once_one_succeeds(lab: Lab, tmp_path: Path) -> None:
+    for attempt in range(20):
+        path, together = tmp_path / f"{attempt}.yaml", threading.Barrier(4)
+
+        def write(number: int, path: Path = path, together: threading.Barrier = together) -> int | None:
+            record = probe(lab, gain=1 + number / 100)
+            together.wait()
+            try:
+                save(record, path)
+            except ConfigError:
+                return None
+            return number
+
+        with ThreadPoolExecutor(4) as pool:
+            (winner,) = (number for number in pool.map(write, range(4)) if number is not None)
+        assert load(path).record == probe(lab, gain=1 + winner / 100)
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 @settings(max_examples=25, deadline=None)
@@ -197,6 +243,15 @@ def test_the_last_made_of_those_that_fit_is_used(lab: Lab) -> None:
     later = Records.choose([newer, foreign, older], Setup.of(lab, DAY + timedelta(days=2)))
     assert later.probe == older.record
     assert Records.choose([foreign], Setup.of(lab, DAY)).probe is None
+
+
+def test_a_record_of_another_bench_whose_serials_fit_is_used_and_told(lab: Lab) -> None:
+    chosen = Records.choose([filed(probe(lab, made=DAY), "mine.yaml")], Setup.of(lab, DAY))
+    assert chosen.probe is not None
+    assert chosen.of_other_benches(lab.bench) == []
+    (said,) = chosen.of_other_benches("the one in the cellar")
+    assert repr(lab.bench) in said
+    assert "the one in the cellar" in said
 
 
 def test_a_makers_promise_is_for_runs_without_a_zero(lab: Lab) -> None:

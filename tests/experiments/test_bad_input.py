@@ -173,6 +173,8 @@ def test_a_comparison_with_the_supply_tells_a_switch_from_a_gain(
         (0.68, [0.681, 0.681, 0.681], True),  # near the right value: no gain would tell
         (0.68, [0.11, 0.68, 0.682], False),
         (0.13, [0.131, 0.131, 0.131], False),  # a load hardly above the idle one
+        (0.139, [0.131, 0.131, 0.131], False),  # less than some 30 mA above it
+        (0.142, [0.131, 0.131, 0.131], True),
         (0.68, [0.66, 0.68, 0.7], False),
     ],
 )
@@ -195,6 +197,10 @@ def test_a_read_back_that_stands_still_ends_a_sweep_at_its_first_comparison(tmp_
 
 def test_a_supply_that_reads_next_to_nothing_proves_nothing_about_the_clamp() -> None:
     assert gain_fault(lab_yaml.load(VIRTUAL), 0.2, 19.0, 0.01, 19.0) is None
+
+
+def test_a_supply_that_reads_next_to_no_voltage_proves_nothing_about_its_lead() -> None:
+    assert gain_fault(lab_yaml.load(VIRTUAL), 0.2, 0.12, 0.2, 0.06) is None  # not a switch at 10:1 or 5:1
 
 
 # --- recordings of others -------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
-from experiments import power_sweep
+from experiments import power_sweep, replay
 from experiments.traces import TraceReader
 from tests.sweeps import rows, virtual_lab_file
 
@@ -40,3 +42,27 @@ def test_settings_that_are_changed_at_the_front_panel(tmp_path: Path, capsys: py
         assert "settings-changed" not in row["flags"]  # measured again, as it should be
         energy, truth = float(row["energy_per_image_j"]), float(row["true_energy_per_image_j"])
         assert abs(energy - truth) < float(row["energy_per_image_j_u"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trace of two repeats that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    plan = ["--networks", "AlexNet", "--batches", "2", "--repeats", "2", "--window", "0.4", "--quiet"]
+    assert power_sweep.main(["--lab", str(virtual_lab_file(folder)), *plan, "--out", str(folder / "run")]) == 0
+    return folder / "run" / "trace.h5"
+
+
+@pytest.mark.parametrize(("role", "field", "factor"), [(0, "y_increment", 1.002), (1, "y_origin", 1.001)])
+def test_a_replay_refuses_a_record_that_was_scaled_otherwise_than_its_sessions_first(
+    whole: Path, tmp_path: Path, role: int, field: str, factor: float
+) -> None:
+    """Too little to be told by the values themselves, as a hand at the panel makes it where no settings are kept."""
+    path = Path(shutil.copy(whole, tmp_path / "trace.h5"))
+    with TraceReader(path) as reader:
+        last = max(k for k, row in enumerate(reader.captures()) if row["kind"] == "cell")
+    with h5py.File(path, "r+") as file:
+        file[f"captures/{field}"][last, role] *= factor
+    assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only", "--quiet"]) == 1
+    (row,) = rows(tmp_path / "x" / "results.csv")
+    assert (row["repeats"], row["flags"]) == ("1", "settings-changed")

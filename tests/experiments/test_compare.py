@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -222,6 +223,32 @@ def test_one_repeat_concludes_nothing_and_tables_alone_can_be_compared_when_told
     said = capfd.readouterr().out
     assert "4 equivalent, 0 different, 0 inconclusive" in said
     assert "NOT MADE IN THE SAME CONTEXT" in said
+
+
+def test_tables_alone_tell_no_context_and_those_beside_their_trace_have_its(
+    tmp_path: Path, usual: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write(tmp_path / "other", Made(seed=2, lab=("voltage_v: 12.0", "voltage_v: 12.5")))
+    alone, beside = [], []
+    for run_, name in ((usual, "a"), (other, "b")):
+        folder = tmp_path / name
+        folder.mkdir()
+        with TraceReader(run_ / "trace.h5") as reader:
+            (folder / "results.csv").write_text(results_csv(reduce_run(reader)))
+        alone.append(str(folder / "results.csv"))
+        shutil.copytree(folder, tmp_path / f"{name} whole")
+        shutil.copy(run_ / "trace.h5", tmp_path / f"{name} whole")
+        beside.append(str(tmp_path / f"{name} whole" / "results.csv"))
+    assert _compare(parser().parse_args([*alone, "--json"])) == 0
+    told = capfd.readouterr()
+    assert "same context is not known" in told.err
+    tree = json.loads(told.out)
+    assert tree["alike"] is None
+    assert any("same context is not known" in note for note in tree["notes"])
+    assert _compare(parser().parse_args(beside)) == 2
+    assert "supply voltage: A has 12 V" in capfd.readouterr().err
+    shutil.copy(tmp_path / "a" / "results.csv", beside[1])  # not that of the trace beside it
+    assert not sides.load(Path(beside[1])).context_known
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,41 @@ def test_components_add_up(drawn: Path, tx1: Path) -> None:
         assert math.sqrt(sum(u * u for u in parts.values())) == pytest.approx(combined, rel=1e-6)
 
 
+def test_a_component_that_most_budgets_lack_has_no_bar(run: Run) -> None:
+    results, name = list(run.outcome.rows), "current gain, reference"
+    first = next(row for row in results if row is not None)
+    for k, row in enumerate(results):
+        if row is not None and row is not first:
+            net = row.net_energy_per_image_j
+            net = replace(net, components=tuple(c for c in net.components if c.name != name))
+            results[k] = replace(row, net_energy_per_image_j=net)
+    few = replace(run, outcome=replace(run.outcome, rows=tuple(results)))
+    labelled, axes = figure(13).draw([few]).picture.axes
+    names = [text.get_text() for text in labelled.get_yticklabels()]
+    ends = {round(-bar.get_y() - bar.get_height() / 2): bar.get_width() for bar in axes.patches}
+    assert ends[names.index(name)] == axes.get_xlim()[0]
+    assert ends[names.index("voltage gain, reference")] > 0.01
+
+
+def test_what_is_not_drawn_has_no_caption_and_no_table(run: Run) -> None:
+    for network in NETWORKS[2:]:
+        for batch in (1, 16):
+            run = replace(run, outcome=without(run, network, batch))
+    for number in (7, 9):
+        drawn = figure(number).draw([run])
+        assert "dashed" not in said(drawn.picture)
+        assert "shaded" not in said(drawn.picture)
+        assert set(drawn.tables) == {""}
+
+
+def test_error_bars_of_neighbouring_networks_are_set_apart(pictures: dict[int, catalogue.Drawn]) -> None:
+    for number in (3, 4, 11):
+        axes = pictures[number].picture.axes[0]
+        at_one = [container.lines[0].get_xdata()[0] for container in axes.containers]
+        assert len(set(at_one)) == len(NETWORKS)
+        assert at_one == pytest.approx([1.0] * len(NETWORKS), rel=0.2)
+
+
 def test_the_folded_batch_has_the_power_of_the_result_and_the_settling_of_the_board(drawn: Path, tx1: Path) -> None:
     folded = read(drawn / "figure_14_waveform.csv")
     cell = folded[0]["network"], folded[0]["batch"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import power_sweep
-from experiments.forecast import duration_text, forecast, plan_text
+from experiments.forecast import duration_text, forecast, plan_text, size_text
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
 from tests.sweeps import ROOT
@@ -29,10 +29,11 @@ def test_what_nobody_can_know_is_said() -> None:
     lab = lab_yaml.load(ROOT / "docs" / "benches" / "real.yaml")
     args = power_sweep.parser().parse_args(["--networks", "AlexNet,mine.nets:small", "--batches", "1"])
     text = plan_text(power_sweep.plan_of(args, lab), lab)
-    assert "rests on the Jetson TX1 of the paper" in text
+    assert "rests on a model of the paper's Jetson TX1" in text
     assert "of unknown size, and taken for short: mine.nets:small" in text
     assert "virtual time" not in text
 
 
 def test_a_duration_is_told_in_the_unit_that_suits_it() -> None:
-    assert [duration_text(s) for s in (6.3, 89, 630, 7200)] == ["6 s", "89 s", "10.5 min", "2 h"]
+    assert [duration_text(s) for s in (6.3, 89, 630, 7200, 4.4e6)] == ["6 s", "89 s", "10.5 min", "2 h", "51 days"]
+    assert [size_text(b) for b in (1.234e6, 999.6e6, 7.45e9, 2e12)] == ["1.23 MB", "1 GB", "7.45 GB", "2 TB"]

@@ -199,6 +199,8 @@ def test_without_zero_and_record_there_is_no_result_and_it_says_what_to_do(
     assert "--calibration REC" in capsys.readouterr().out
     assert replay([str(trace), "--out", str(tmp_path / "out")]) == 1
     assert "channel_accuracy" in capsys.readouterr().out
+    assert replay([str(trace), "--out", str(tmp_path / "out"), "--results-only"]) == 1
+    assert "channel_accuracy" in capsys.readouterr().out
 
 
 def test_what_we_export_we_import(device: foreign.Signal, tmp_path: Path) -> None:
@@ -420,3 +422,28 @@ def test_an_export_that_was_edited_is_named_by_its_line(tmp_path: Path, capsys: 
     table.write_text("\n".join([lines[0] + ",more", *(f"{line},0" for line in lines[1:])]))
     imported(tmp_path, table, code=3)
     assert f"{table}:1: is not the header of an export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--batches", "16"],
+            r"run\.csv:\d+: in the run .* 20 batches are counted on the batch line, and 16 are asked",
+        ),
+        (["--images", "64", "--batches", "8"], "net at batch 4 by the file itself, and batch 8 is asked for"),
+        (["--images", "64", "--batches", "7"], "64 images are no whole number for each of 7 batches"),
+        (["--batch", "8"], "net at batch 4 by the file itself, and batch 8 is asked for"),
+        (["--network", "other"], "net by the file itself, and other is asked for"),
+    ],
+)
+def test_what_contradicts_a_file_of_ours_or_its_batch_line_is_refused(
+    options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "run.csv"
+    export = ["export", str(write_run(tmp_path / "run.h5")), "--out", str(table), "--mean-of", "8"]
+    assert main(export) == 0
+    trace = imported(tmp_path, table, *options, code=2)
+    assert re.search(expected, capsys.readouterr().err)
+    assert not trace.exists()
+    imported(tmp_path, table, "--images", "80", "--batches", "20", "--batch", "4", "--network", "net")

@@ -115,9 +115,11 @@ def test_a_check_of_the_simulated_bench_and_of_its_supply(
     again = _check(parser().parse_args(["--trace", str(out / "trace.h5"), "--sensor", "nvml"]))
     assert again == 1  # nothing on this board told of it
     assert "measure with --sensor" in capsys.readouterr().out
-    judge = parser().parse_args(["--trace", str(out / "trace.h5")])
+    judge = parser().parse_args(["--trace", str(out / "trace.h5"), "--out", str(tmp_path / "judged")])
     assert _check(judge) == 0
-    assert "Sensor supply" in capsys.readouterr().out  # which the file holds
+    told = capsys.readouterr().out
+    assert "Sensor supply" in told  # which the file holds
+    assert f"written to {tmp_path / 'judged'}: meter_check.txt, meter_check.json, meter_check.html" in told
     monkeypatch.setattr("experiments.meters.trains.sensor_in", lambda reader: "")
     assert _check(judge) == 0
     assert "No sensor was checked" in capsys.readouterr().out

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from calibration.records import Span, save
-from experiments import power_sweep, replay
+from calibration.records import Span, load, save
+from experiments import power_sweep, replay, sweep_options
 from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
@@ -75,6 +78,13 @@ def test_a_required_record_that_does_not_reach_the_comparison_ends_the_sweep_the
         assert [row["kind"] for row in reader.captures()] == ["zero", "idle", "gain"]
 
 
+def notes(run: Path, named: str, *, required: bool = False) -> str:
+    """What is said of a run that is reduced with a record."""
+    with TraceReader(run / "trace.h5") as reader:
+        reader.calibrations, reader.calibration_required = [load(named)], required
+        return "\n".join(reduce_run(reader).notes)
+
+
 def test_cells_beyond_a_record_are_flagged_or_refused_by_themselves(
     lab: Path, done: tuple[Path, CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -92,10 +102,24 @@ def test_cells_beyond_a_record_are_flagged_or_refused_by_themselves(
     assert (light["flags"], heavy["flags"]) == (FLAG, "")
     without = rows(bare / "results.csv")[1]
     assert float(heavy["power_w_u"]) < float(without["power_w_u"])
+    said = notes(bare, upper)
+    assert "1 of 2 cells lie where upper.yaml does not hold (calibration-range); the farthest: " in said
+    here = re.search(r"and here are ([\d.]+) A; make a record that reaches so far", said)
+    assert here
+    assert float(here[1]) == pytest.approx(float(light["power_w"]) / volts, rel=0.01)
+    assert FLAG not in notes(bare, upper, required=True)  # what says so was refused, each with its own reason
     assert replay.main([*asked, str(tmp_path / "refused"), "--require-calibration"]) == 1
     light, heavy_again = rows(tmp_path / "refused" / "results.csv")
     assert (light["power_w"], light["flags"]) == ("", REFUSED)
     assert heavy_again == heavy
+
+
+@pytest.mark.parametrize("parser", [sweep_options.parser, replay.parser])
+def test_help_says_that_a_required_record_is_held_to_its_range(parser: Callable[[], argparse.ArgumentParser]) -> None:
+    (said,) = (a.help for a in parser()._actions if "--require-calibration" in a.option_strings)
+    assert said is not None
+    for part in ("disagrees with", "comparison with the supply or does not reach it", "the cells beyond its range"):
+        assert part in said
 
 
 def test_a_voltage_beyond_a_record_is_known_before_anything_is_switched_on(

@@ -229,6 +229,8 @@ def test_runs_of_one_context_are_compared_and_others_only_shown(tmp_path: Path) 
     for label in ("monday", "tuesday", "fp16"):
         for column in ("time [ms/image]", "power [W]", "net power [W]", "energy [mJ/image]", "net energy [mJ/image]"):
             assert f">{column}, {label}<" in results
+    assert "<th scope='col'>n</th>" in results
+    assert "<td>3/3/3</td>" in results
     environment = page[page.index("<section id='environment'>") : page.index("<section id='reproduce'>")]
     assert "(3 runs, the same of each)" in environment  # what is equal is told once
     assert environment.count("<table") == 1

@@ -16,6 +16,7 @@ from calibration.statistics import MeanOfRecord
 from experiments import replay
 from experiments.moments import Moments, Scale
 from experiments.parts import STEADY, Part
+from experiments.run_cuts import watts_of
 from experiments.steady_power import LEAST_UNSEEN, NotSteadyError, steady_from, steady_mean_w
 from tests.runs import taken
 from tests.sweeps import ROOT, rows, run_undrawn
@@ -83,6 +84,24 @@ def test_rows_of_a_load_that_comes_and_goes_hold_the_truth(run_s: float) -> None
     assert np.mean(held) >= 0.93
 
 
+def test_a_bend_within_one_record_tells_how_far_the_power_goes_on_beyond_it() -> None:
+    """A single repeat: nothing but its own bend can tell of a load slower than the record."""
+    rng = np.random.default_rng(9)
+    held = []
+    for hz in (0.1, 0.2, 0.3, 0.4, 0.5):
+        for share in (0.02, 0.05, 0.1, 0.2):
+            for _ in range(100):
+                part, _, whole_w = rippled(rng, hz, share, 6.4)
+                try:
+                    steady_w, limit_w = steady_mean_w(part, [], PERFECT)
+                except NotSteadyError:
+                    continue
+                outside_w = (whole_w * 6.4 - watts_of(part, PERFECT).mean() * SEEN_S) / (6.4 - SEEN_S)
+                held.append(abs(steady_w - outside_w) <= limit_w)
+    assert len(held) > 30
+    assert np.mean(held) >= 0.8  # 0.3 without what the bend tells
+
+
 def test_a_steady_load_is_steady_and_known_to_half_a_percent() -> None:
     rng = np.random.default_rng(4)
     refused, limits = 0, []
@@ -97,7 +116,7 @@ def test_a_steady_load_is_steady_and_known_to_half_a_percent() -> None:
 
 
 def test_what_another_record_of_the_row_shows_counts_here() -> None:
-    steady = record(np.full(PIECES, 9.0) + 1e-4 * np.arange(PIECES) % 3, 6.4)
+    steady = record(np.full(PIECES, 9.0) + 1e-4 * (np.arange(PIECES) % 3), 6.4)
     away = record(np.linspace(8.0, 8.8, PIECES), 6.4)  # not steady
     level = record(np.full(PIECES, 9.2), 6.4)
     assert steady_from(away.pieces, 6.4) is None

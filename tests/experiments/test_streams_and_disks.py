@@ -246,7 +246,7 @@ def test_a_replay_never_writes_over_its_run(trace: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda f: f["captures/images"].__setitem__(slice(None), 7), "7 images are not"),
+        (lambda f: f["captures/images"].__setitem__(slice(None), 7), "7 images are not|its images is 7"),
         (lambda f: f.__delitem__("captures/points"), "damaged"),
         (lambda f: f.attrs.__setitem__("joulebench_schema", "abc"), "damaged|trace"),
         (lambda f: f.attrs.__delitem__("source"), "damaged"),

@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from calibration.records import save
 from experiments import compare, power_sweep, replay
 from experiments.report.__main__ import main as report_main
 from experiments.traces import TraceReader
 from experiments.traces.__main__ import main as traces_main
 from experiments.traces.checking import check
 from experiments.traces.recovery import recover
+from tests.calibration.events import probe
 from tests.sweeps import ROOT, rows
 
 TX1 = str(ROOT / "docs/benches/simulated-tx1.yaml")
@@ -265,18 +268,71 @@ def test_a_damaged_column_is_named_by_replay(whole: Path, tmp_path: Path, capsys
     assert f"{path}: /captures/y_increment is damaged (" in capsys.readouterr().err
 
 
-def test_a_stored_record_of_another_hash_is_refused(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In a file whose texts have no checksum of HDF5's, or were written anew with one that is right."""
-    path = Path(shutil.copy(whole, tmp_path / "t.h5"))
-    record = (ROOT / "calibration/records/makers-limits-1146b-100mv.yaml").read_text()
-    entry = {"name": "probe.yaml", "kind": "probe", "sha256": "0" * 64, "used": True, "problems": [], "text": record}
-    raw = np.frombuffer(json.dumps([entry]).encode(), "S1")
+def stored(whole: Path, path: Path, *entries: dict[str, object]) -> Path:
+    """A copy of a run's file in which these records stand."""
+    common = {"name": "probe.yaml", "used": True, "problems": []}
+    raw = np.frombuffer(json.dumps([common | entry for entry in entries]).encode(), "S1")
+    shutil.copy(whole, path)
     with h5py.File(path, "r+") as file:
         for name in ("calibrations", "calibrations_copy"):
             file[f"provenance/{name}"].resize(raw.shape)
             file[f"provenance/{name}"][:] = raw
+    return path
+
+
+def test_a_stored_record_of_another_hash_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a file whose texts have no checksum of HDF5's, or were written anew with one that is right."""
+    record = (ROOT / "calibration/records/makers-limits-1146b-100mv.yaml").read_text()
+    path = stored(whole, tmp_path / "t.h5", {"kind": "probe", "sha256": "0" * 64, "text": record})
     assert any("/provenance/calibrations" in str(p) and "SHA-256" in str(p) for p in check(path).problems)
     assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
     assert "/provenance/calibrations/probe.yaml: is not the record that was stored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("old", "new"), [("value: 1.01", "value: 1.03"), ("gain:", "gain")])
+def test_with_the_record_itself_a_file_whose_copy_of_it_was_changed_is_replayed(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    """As the refusal advises; whether what stands there can still be read as a record makes no difference."""
+    with TraceReader(whole) as reader:
+        lab, day = reader.lab(), datetime.fromtimestamp(reader.captures()[0]["utc_s"], UTC).replace(microsecond=0)
+    of_clamp = probe(lab, gain=1.01, made=day - timedelta(days=1), expires=day + timedelta(days=1))
+    record = save(of_clamp, tmp_path / "probe.yaml")
+    entry = {"kind": "probe", "sha256": record.sha256, "text": record.text}
+    assert old in record.text
+    sound = stored(whole, tmp_path / "sound.h5", entry)
+    path = stored(whole, tmp_path / "t.h5", entry | {"text": record.text.replace(old, new)})
+    options = ["--results-only", "--quiet", "--out"]
+    assert replay.main([str(sound), *options, str(tmp_path / "sound")]) == 0
+    assert replay.main([str(path), *options, str(tmp_path / "x")]) == 3
+    assert "replay with --calibration and the record itself" in capsys.readouterr().err
+    again = [str(path), *options, str(tmp_path / "again"), "--calibration", str(tmp_path / "probe.yaml")]
+    assert replay.main(again) == 0
+    assert replay.main([*again, "--require-calibration"]) == 0
+    for mine, its in zip(*(rows(tmp_path / name / "results.csv") for name in ("again", "sound")), strict=True):
+        assert mine == its | {"source": "simulated (replayed, calibration probe)"}
+    assert any("SHA-256" in str(problem) for problem in check(path).problems)  # all the same
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["captures/y_reference", "captures/host_s", "captures/network", "readings/quantity", "readings/value"],
+)
+def test_a_chunk_that_hdf5_does_not_find_any_more_is_told_and_gives_no_results(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """HDF5's index of the chunks has no check sum, and what it does not list reads as zeros without a word."""
+    raw = bytearray(whole.read_bytes())
+    with h5py.File(whole) as file:
+        address, dimensions = file[place].id.get_chunk_info(0).byte_offset, file[place].ndim
+    # An entry of a node: the chunk's size and filters, its offset along each dimension and in an element, its address.
+    offsets = bytes(8 * (dimensions + 1))
+    entry = raw.index(offsets + address.to_bytes(8, "little"))
+    raw[entry] ^= 0x40
+    path = tmp_path / "t.h5"
+    path.write_bytes(raw)
+    assert not check(path).sound
+    assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
+    assert str(path) in capsys.readouterr().err

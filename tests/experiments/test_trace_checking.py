@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from experiments import power_sweep, replay
@@ -49,6 +50,20 @@ def test_info_says_what_is_in_it(whole: Path, capsys: pytest.CaptureFixture[str]
     assert said["networks"] == ["net"]
     assert main(["info", str(whole)]) == 0
     assert "simulated demonstration bench" in capsys.readouterr().out
+
+
+def test_info_counts_a_cell_whose_capture_was_committed_as_it_is_gone_on_with(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that ends between both leaves the journal behind; nothing of it is measured again."""
+    path = Path(shutil.copy(whole, tmp_path))
+    with h5py.File(path, "r+") as file:
+        states = file["cells/state"]
+        states[1] = np.array([*b"fetched", *bytes(states.shape[1] - 7)], "u1").view("S1")
+    with TraceReader(path) as reader:
+        assert [row["state"] for row in reader.cells()] == ["committed", "fetched"]
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == {"committed": 2}
 
 
 def flip(path: Path, at: int, bit: int) -> None:

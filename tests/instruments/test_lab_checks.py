@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyvisa.rname import parse_resource_name
 
 from experiments import power_sweep
 from instruments import addresses, lab
@@ -49,6 +50,8 @@ def line_of(text: str, key: str) -> int:
         (", GPIB0::5::INSTR", "", "supply.resource", "is an adapter alone: add the instrument behind it"),
         ("gpio:0:37,184", "gpoi:0:37,184", "dut.marker", "did you mean gpio?"),
         ("gpio:0:37,184", "gpio:0:37", "dut.marker", "gpio:CHIP:GATE,BATCH"),
+        ("gpio:0:37,184", "gpio:0:37,37", "dut.marker", "two GPIO lines, both are 37"),
+        ("gpio:0:37,184", "gpio:0:\uff13,\uff14", "dut.marker", "gpio:CHIP:GATE,BATCH"),
         ("gpio:0:37,184", "led", "dut.marker", "write none, simulated:PATH"),
         (
             "range: P35V",
@@ -122,12 +125,14 @@ def test_which_library_an_interface_needs(resource: str, packages: tuple[str, ..
     "resource",
     [
         "TCPIP::scope.lab.example::5025::SOCKET",
-        "TCPIP0::192.0.2.1::5025::socket",
+        "TCPIP0::192.0.2.1::5025::SOCKET",
         "TCPIP::192.0.2.1::inst0::INSTR",
         "TCPIP::192.0.2.1",
         "TCPIP::127.0.0.1,600::inst0::INSTR",
         "TCPIP::192.0.2.1::hislip0,4880::INSTR",
-        "TCPIP::[fe80::1]::5025::SOCKET",
+        "TCPIP::192.0.2.1::inst1",
+        "TCPIP::192.0.2.1::INST0",
+        "TCPIP::RAWS",
         "TCPIP::192.0.2.1::gpib0,5::INSTR",
         "USB0::2391::6038::MY1::0::INSTR",
         "GPIB::5",
@@ -140,6 +145,7 @@ def test_which_library_an_interface_needs(resource: str, packages: tuple[str, ..
     ],
 )
 def test_what_visa_takes_is_not_refused(resource: str) -> None:
+    parse_resource_name(resource)
     assert addresses.mistake(resource) == ""
 
 

@@ -39,13 +39,28 @@ class Counts:
             raise ConfigError(f"{place}: network is {network!r}, a name was expected")
         return Counts(network, *(given.get(name, getattr(self, name)) for name in NUMBERS))
 
-    def beside(self, ran: Mapping[str, Any]) -> Counts:
-        """Itself where something is told, else what the recording says of itself."""
+    def beside(self, ran: Mapping[str, Any], place: str) -> Counts:
+        """Itself with what the recording says of itself. Raises ConfigError, naming the place, where both differ."""
         if not ran:
             return self
-        network = str(ran["network"]) if self.network == NETWORK else self.network
-        told = self.batch is not None or None not in (self.images, self.batches)
-        return Counts(network, self.images, self.batches, self.batch if told else int(ran["batch"]))
+        network, batch = str(ran["network"]), int(ran["batch"])
+        asked = self.batch
+        if asked is None and self.images is not None and self.batches is not None:
+            asked = self.images // self.batches if self.images % self.batches == 0 else None
+            if asked is None:
+                raise ConfigError(
+                    f"{place}: {self.images} images are no whole number for each of {self.batches} batches"
+                )
+        if asked not in (None, batch):
+            raise ConfigError(
+                f"{place}: {network} at batch {batch} by the file itself, and batch {asked} is asked for: leave out "
+                "--images, --batches and --batch, it tells them"
+            )
+        if self.network != NETWORK and network not in (NETWORK, self.network):
+            raise ConfigError(
+                f"{place}: {network} by the file itself, and {self.network} is asked for: leave out --network"
+            )
+        return Counts(network if self.network == NETWORK else self.network, self.images, self.batches, batch)
 
 
 @dataclass(frozen=True)

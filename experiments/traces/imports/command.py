@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.command import say
-from instruments.wording import folded
+from instruments.wording import counted, folded
 
 if TYPE_CHECKING:
     from experiments.traces.imports.asked import Wanted
@@ -76,7 +76,8 @@ def run_import(args: argparse.Namespace) -> int:
             say(line)
     with TraceReader(args.out) as reader:
         without = "" if any(row["kind"] == "zero" for row in reader.captures()) else " --calibration REC"
-    say(f"{args.out}: {count} captures; python -m experiments.replay {args.out}{without} computes the results")
+    made = counted(count, "capture")
+    say(f"{args.out}: {made}; python -m experiments.replay {args.out}{without} computes the results")
     return 0
 
 

@@ -17,6 +17,7 @@ from experiments.windows import BY_HAND, FOUND
 from instruments import markers
 from instruments.errors import ConfigError, TraceError
 from instruments.lab import Lab
+from instruments.wording import counted
 
 Span = tuple[int, int]
 Bits = NDArray[np.uint8]
@@ -52,7 +53,7 @@ def runs_of(picked: Picked, wanted: Wanted, lab: Lab, say: Callable[[str], None]
     """
     recording = picked.recording
     counts = wanted.counts.but(wanted.of_files.get(recording.path.name, {}), str(recording.path))
-    counts = counts.beside(recording.ran)
+    counts = counts.beside(recording.ran, recording.where(0))
     flag, spans = _windows(picked, wanted, lab, counts)
     lines = picked.lines
     if lines is None or flag:
@@ -116,7 +117,10 @@ def _pulses(lines: Bits | None, gate: int) -> list[Span]:
 
 
 def _run(picked: Picked, around: Span, span: Span | None, lines: Bits, counts: Counts, flag: str, lab: Lab) -> Run:
-    """Settle how many images ran in how many batches. Raises ConfigError where that is not told, or does not fit."""
+    """Settle how many images ran in how many batches. Raises ConfigError where that is not told, or does not fit.
+
+    A batch line counts them: what is asked for must be what it shows.
+    """
     gate, batch_bit = lab.wiring.gate.digital, lab.wiring.batch.digital
     seen, frame = None, (-1, 0)
     if span is not None and picked.batch_line and not flag:
@@ -125,6 +129,12 @@ def _run(picked: Picked, around: Span, span: Span | None, lines: Bits, counts: C
         frame = (told.number, told.edges) if told.number is not None else frame
         window = markers.decode(here, gate, batch_bit, framed=True).window
         seen = len(window.batch_ends) if window is not None else None
+    if span is not None and seen is not None and counts.batches not in (None, seen):
+        raise ConfigError(
+            f"{picked.recording.where(span[0])}: in the run that begins there {counted(seen, 'batch', 'batches')} are "
+            f"counted on the batch line, and {counts.batches} are asked for: leave out --batches, or see whether that "
+            "line is what it is taken for"
+        )
     images, batch = counts.images, counts.batch
     batches = counts.batches if counts.batches is not None else seen
     if picked.images is not None and span is not None:
