@@ -161,9 +161,12 @@ def _drive(command: list[str], ring: RingReader) -> tuple[Dut, Done]:
     dut = Dut.start(command, {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"})
     ready = dut.prepare("busy:2", 3, run_s=0.05, warmup_s=0.02)
     assert ready.images == 3 * ready.batches
-    ring.read_new()
-    dut.go("r1", 10, record=(4e-6, 0.4))
-    done = dut.wait_done(20)
+    for attempt in range(5):
+        ring.read_new()
+        dut.go(f"r{attempt}", 10, record=(4e-6, 0.4))
+        done = dut.wait_done(20)
+        if done.start_frame is not None:
+            break  # a busy machine may spoil each try of a frame, and then none is claimed
     assert (done.batches, done.images) == (10, 30)
     edges = ring.read_new()
     rise = next(t for t, lines in edges if lines & GATE_BIT)

@@ -155,11 +155,11 @@ def test_time_by_the_markers_is_the_time_that_the_device_logged(
     out, _ = sweep
     logged: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with TraceReader(out / "trace.h5") as reader:
-        for c in reader.captures():
+        for index, c in enumerate(reader.captures()):
             if c["kind"] == "cell" and c["state"] == "committed":
-                device_s = (c["gate_fall_ns"] - c["gate_rise_ns"]) * 1e-9
                 # The line moved at some moment of each move, which takes long where the processor is not to be had.
-                both = device_s / c["images"], (device_s + c["gate_moving_s"]) / c["images"]
+                rising, risen, falling, fallen = json.loads(reader.long_text("device_facts", index))["gate_ns"]
+                both = (falling - risen) * 1e-9 / c["images"], (fallen - rising) * 1e-9 / c["images"]
                 logged.setdefault((c["network"], str(c["batch"])), []).append(both)
     for row in rows(out / "results.csv"):
         found = float(row["time_per_image_s"])

@@ -115,6 +115,7 @@ def test_network_names_end_no_script(swept: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.h5"
     shutil.copy(swept / "trace.h5", trace)
     with h5py.File(trace, "r+") as file:
+        del file["captures/row_copy"]
         for table in ("cells", "captures"):
             names = texts_of(file[table]["network"][:])
             width = file[table]["network"].shape[1]
@@ -243,6 +244,7 @@ def test_runs_of_one_context_are_compared_and_others_only_shown(tmp_path: Path) 
 def test_a_run_without_a_zero_says_that_nothing_could_be_reduced(tmp_path: Path) -> None:
     trace = write_run(tmp_path / "trace.h5", dt_s=1e-4)
     with h5py.File(trace, "r+") as file:
+        del file["captures/row_copy"]
         width = file["captures"]["kind"].shape[1]
         file["captures"]["kind"][0] = np.frombuffer(b"idle".ljust(width, b"\0"), dtype="S1")
     text = report(tmp_path / "report.html", trace)

@@ -39,6 +39,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f["provenance/plan_length"].resize((len(text),))
         f["provenance/plan"].resize((len(text),))
         f["provenance/plan"][:] = schema.characters(text, len(text))
+        del f["captures/row_copy"]
         f["cells/network"][:] = schema.characters(NAME, 128)
         f["captures/network"][1:] = schema.characters(NAME, 128)
         f["captures/ready_facts"][2] = schema.characters(json.dumps({"device": "@" + LONG[:2000]}), 8192)
