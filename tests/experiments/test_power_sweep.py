@@ -164,7 +164,7 @@ def test_time_by_the_markers_is_the_time_that_the_device_logged(
     for row in rows(out / "results.csv"):
         found = float(row["time_per_image_s"])
         least, most = np.mean(logged[row["network"], row["batch"]], axis=0)
-        assert (1 - 1e-3) * least <= found <= (1 + 1e-3) * most
+        assert (1 - 2e-4) * least <= found <= (1 + 2e-4) * most  # rates of clocks, and the sampling period
         if row["network"] == "busy:3":
             assert found * int(row["batch"]) >= 3e-3
 
