@@ -127,10 +127,14 @@ def _of_csv(path: Path) -> Side:
     for number, line in enumerate(table, 2):
         try:
             key = of_table_cell(line["network"]), int(line["batch"])
+            if key in rows or key in empty:
+                raise ValueError(f"{one_line(key[0])} batch {key[1]} stands in a line before")
             if not line["energy_per_image_j"]:
                 empty[key] = line.get("outcome") or "no result"
                 continue
             repeats = int(line["repeats"])
+            if wrong := [n for n in QUANTITIES if not (math.isfinite(float(line[n])) and float(line[f"{n}_u"]) >= 0)]:
+                raise ValueError(f"{wrong[0]} {line[wrong[0]]} ± {line[wrong[0] + '_u']} is no result")
             alone = {name: _budget(name, float(line[name]), float(line[f"{name}_u"]), repeats) for name in QUANTITIES}
             budgets = {name: _same(budget, beside.get((*key, name))) for name, budget in alone.items()}
             rows[key] = Row(repeats, budgets, flags=tuple((line.get("flags") or "").split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ from experiments.outcome import results_csv
 from experiments.plan import make_plan
 from experiments.reduction import reduce_run
 from experiments.traces import CaptureRow, Reading, TraceReader, TraceWriter
-from instruments.errors import BenchError
-from tests.sweeps import run
+from instruments.errors import BenchError, ConfigError
+from tests.sweeps import rows, run
 from tests.trace_files import SOURCES
 from tests.worlds import LAB, Bench
 
@@ -273,6 +274,31 @@ def test_what_cannot_be_compared_is_told(
         _compare(parser().parse_args([text.format(**names) for text in args]))
     assert caught.value.exit_code == code
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("energy_per_image_j_u", "-0.01", "line 2: is damaged"),
+        ("power_w_u", "nan", "is no result"),
+        ("time_per_image_s", "inf", "is no result"),
+        (None, "", "line 3: is damaged"),
+    ],
+)
+def test_a_table_with_an_impossible_line_is_refused(
+    tmp_path: Path, usual: Path, column: str | None, value: str, said: str
+) -> None:
+    path = tmp_path / "results.csv"
+    with TraceReader(usual / "trace.h5") as reader:
+        path.write_text(results_csv(reduce_run(reader)))
+    first, *others = rows(path)
+    lines = [first, first, *others] if column is None else [{**first, column: value}, *others]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        writer.writerows(lines)
+    with pytest.raises(ConfigError, match=said):
+        sides.load(path)
 
 
 def test_a_difference_is_as_unsure_as_first_principles_say() -> None:
