@@ -1,45 +1,31 @@
 """Exact sums over the integer codes of two records: the innermost loop of the reduction. Pure.
 
-Whole numbers add up to the same in any order, so that no result depends on how a stretch was cut or who summed it.
-
-A processor sums narrow numbers several times as fast as wide ones. A piece's codes therefore lose the low bits that
-are zero in all of them (an oscilloscope's 12 bits arrive as words whose last four are zero), and are taken above their
-lowest: what is left of a steady supply's voltage is a few steps, so that its product with the current fits into 16 bits
-again. Whether it does is known beforehand from the lowest and highest codes; where it does not, words of 32 bits
-hold the products.
+Whole numbers add up to the same in any order, so that no result depends on how a stretch was cut or who summed it. The
+loops are compiled (`_code_sums.c`), one pass over both records. Where there was no compiler to install them with, NumPy
+sums in several passes, some times slower and to the same numbers.
 """
 
 from __future__ import annotations
 
-import functools
-import threading
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from instruments.waveform import Codes
 
+compiled: ModuleType | None
+try:
+    from experiments import _code_sums
+except ImportError:
+    compiled = None
+else:
+    compiled = _code_sums
+
 LARGEST_BLOCK = 1 << 17
-"""Fewer pairs cost more calls, more leave a processor's cache."""
+"""Of so many pairs NumPy's passes stay in a processor's cache."""
 
-WORD = 0xFFFF
-"""Largest number of 16 bits."""
-
-ROWS = 16
-"""Words added onto each other before they are widened: more gains nothing."""
-
-FEW = 1 << 14
-"""Pairs up to which the plain sums are the quickest; they fit into 32 bits, those of products into 64."""
-
-FOURS = 64
-"""Sums into which small words are summed at once, four in each number of 64 bits."""
-
-CACHE_LINE = 64
-"""Bytes of a line of the cache."""
-
-Words = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float64]
 
 
@@ -78,144 +64,73 @@ def code_sums(i: Codes, v: Codes, block: int = LARGEST_BLOCK) -> CodeSums:
         raise ValueError(f"a block holds 1 to {LARGEST_BLOCK} pairs, not {block}")
     if len(i) != len(v) or not len(i):
         raise ValueError(f"{len(i)} and {len(v)} codes do not make pairs")
-    if len(i) <= min(FEW, block):
-        return _of_few(i, v)
-    scratch = _scratch()
-    pieces = [_piece(i[at : at + block], v[at : at + block], scratch) for at in range(0, len(i), block)]
-    *sums, lowest_i, highest_i, lowest_v, highest_v = zip(*pieces, strict=True)
-    n, sum_i, sum_v, sum_vi = map(sum, sums)
-    return CodeSums(n, sum_i, sum_v, sum_vi, min(lowest_i), max(highest_i), min(lowest_v), max(highest_v))
-
-
-def _of_few(i: Codes, v: Codes) -> CodeSums:
-    """The same of at most `FEW` pairs, where calls count more than how quickly each adds."""
-    ends = [int(end(x)) for x in (i, v) for end in (np.minimum.reduce, np.maximum.reduce)]
-    sum_i, sum_v = (int(np.add.reduce(x, dtype=np.uint32)) for x in (i, v))
-    sum_vi = int(np.einsum("i,i->", i, v, dtype=np.uint64, casting="safe"))
-    return CodeSums(len(i), sum_i, sum_v, sum_vi, *ends)
+    i, v = _alike(i, v)
+    whole = _whole if compiled is None else compiled.whole
+    found = CodeSums(len(i[:block]), *whole(i[:block], v[:block]))
+    for at in range(block, len(i), block):
+        piece = i[at : at + block]
+        found += CodeSums(len(piece), *whole(piece, v[at : at + block]))
+    return found
 
 
 def sums_between(i: Codes, v: Codes, cuts: npt.NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
     """Sums of codes and of their products, i, v and i v, between each two of the rising sample numbers `cuts`.
 
-    `cuts` has shape (k + 1,); the sums, (k,) each, are whole numbers below 2^53 as doubles.
+    `cuts` has shape (k + 1,); the sums, (k,) each, are whole numbers as doubles, exact below 2^53. Raises ValueError
+    for cuts that do not rise or lie outside the records.
     """
-    whole, starts = slice(int(cuts[0]), int(cuts[-1])), cuts[:-1] - cuts[0]
-    i, v, lengths = i[whole], v[whole], np.diff(cuts)
-    if int(lengths.max()) > WORD:
-        sum_i, sum_v = (np.add.reduceat(x, starts, dtype=np.float64) for x in (i, v))
-        return sum_i, sum_v, np.add.reduceat(np.multiply(i, v, dtype=np.float64), starts)
-    base_v = int(np.minimum.reduce(v))
-    above = v - v.dtype.type(base_v)
-    used_i, used_v = int(np.bitwise_or.reduce(i)), int(np.bitwise_or.reduce(above))
-    shift_i, shift_v = _zero_bits(used_i), _zero_bits(used_v)
-    sum_i, sum_v = (np.add.reduceat(x, starts, dtype=np.uint32).astype(np.float64) for x in (i, above))
-    if (used_i >> shift_i) * (used_v >> shift_v) <= WORD:
-        products = (i >> shift_i).astype(np.uint16, copy=False)
-        products *= above >> shift_v
-        sum_vi = np.add.reduceat(products, starts, dtype=np.uint32).astype(np.float64) * 2.0 ** (shift_i + shift_v)
+    i, v = _alike(i, v)
+    cuts = np.ascontiguousarray(cuts, np.int64)
+    sums = np.empty((3, len(cuts) - 1))
+    between = _between if compiled is None else compiled.between
+    between(i, v, cuts, sums)
+    return sums[0], sums[1], sums[2]
+
+
+def sums_of_blocks(codes: Codes, size: int) -> Floats:
+    """Sums of neighbouring blocks of `size` codes, (n // size,): whole numbers as doubles, exact below 2^53."""
+    count = len(codes) // size
+    sums = np.empty(count)
+    if compiled is None:
+        sums[:] = np.add.reduce(codes[: count * size].reshape(count, size), axis=1, dtype=np.uint64)
     else:
-        sum_vi = np.add.reduceat(np.multiply(i, above, dtype=np.uint32), starts, dtype=np.float64)
-    return sum_i, sum_v + base_v * lengths, sum_vi + base_v * sum_i
+        compiled.blocks(_in_one_piece(codes), size, sums)
+    return sums
 
 
-class _Scratch(threading.local):
-    """Room for what a piece needs besides its codes, kept: to get it from the system can take as long as the sums."""
+def scatter(codes: Codes) -> tuple[int, int]:
+    """The bits in which any codes of a stretch, (n,), differ, and the sum of squares of the steps between them.
 
-    def __init__(self) -> None:
-        self.narrow = _room(LARGEST_BLOCK, np.uint8)
-        self.words = _room(2 * LARGEST_BLOCK, np.uint16).reshape(2, -1)
-        self.columns = _room(LARGEST_BLOCK // 2, np.uint16)
-
-    @functools.cached_property
-    def products(self) -> npt.NDArray[np.uint32]:
-        """Few records need them."""
-        return _room(LARGEST_BLOCK, np.uint32)
-
-
-def _room(n: int, dtype: type) -> npt.NDArray[Any]:
-    """An array (n,) that begins where a line of the cache does: else every access of a whole line touches two."""
-    size = n * np.dtype(dtype).itemsize
-    raw = np.empty(size + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size].view(dtype)
-
-
-@functools.cache
-def _scratch() -> _Scratch:
-    """Each thread's own."""
-    return _Scratch()
-
-
-def _piece(i: Codes, v: Codes, scratch: _Scratch) -> tuple[int, ...]:
-    """The fields of `CodeSums` of at most `LARGEST_BLOCK` pairs: of a = (i - base) / 2^shift, b likewise, and a b.
-
-    What no cache holds is read twice; the other passes are over what was made of it.
+    There must be one code at least.
     """
-    n = len(i)
-    words = scratch.words[:, :n]
-    a, b = words
-    shift_i = _idle_bits(i)
-    if shift_i:
-        np.right_shift(i, np.uint16(shift_i), out=a)
-    else:
-        np.copyto(a, i)
-    base_v, shift_v = int(np.minimum.reduce(v)), 0
-    if v.dtype == np.uint8:
-        np.copyto(b, np.subtract(v, np.uint8(base_v), out=scratch.narrow[:n]))
-    else:
-        np.subtract(v, np.uint16(base_v), out=b)
-        shift_v = _idle_bits(b)
-        if shift_v:
-            np.right_shift(b, np.uint16(shift_v), out=b)
-    top_a, top_b = np.maximum.reduce(words, axis=1).tolist()
-    lowest_a, base_a = int(np.minimum.reduce(a)), 0
-    lowest_i, highest_i, highest_v = lowest_a << shift_i, top_a << shift_i, base_v + (top_b << shift_v)
-    if top_a * top_b > WORD and lowest_a:
-        base_a, top_a = lowest_a, top_a - lowest_a
-        np.subtract(a, np.uint16(base_a), out=a)
-    sum_a, sum_b = _total(a, top_a, scratch.columns), _total(b, top_b, scratch.columns)
-    if top_a * top_b <= WORD:
-        sum_ab = _total(np.multiply(a, b, out=a), top_a * top_b, scratch.columns)
-    else:
-        products = np.multiply(a, b, out=scratch.products[:n], dtype=np.uint32)
-        sum_ab = int(np.add.reduce(products, dtype=np.uint64))
-    base_i = base_a << shift_i
-    sum_i, sum_v = n * base_i + (sum_a << shift_i), n * base_v + (sum_b << shift_v)
-    sum_vi = (sum_ab << (shift_i + shift_v)) + base_i * sum_v + base_v * sum_i - n * base_i * base_v
-    return n, sum_i, sum_v, sum_vi, lowest_i, highest_i, base_v, highest_v
+    if compiled is not None:
+        varied, squares = compiled.scatter(_in_one_piece(codes))
+        return varied, squares
+    exact = codes.astype(np.int64)
+    steps = exact[1:] - exact[:-1]
+    return int(np.bitwise_or.reduce(codes ^ codes[0])), int(steps @ steps)
 
 
-def _idle_bits(codes: Codes) -> int:
-    """How many low bits are zero in all codes; 0 for bytes, and for zeros."""
-    if codes.dtype == np.uint8:
-        return 0
-    return _zero_bits(int(np.bitwise_or.reduce(codes)))
+def _in_one_piece(codes: Codes) -> Codes:
+    return codes if codes.flags.c_contiguous else codes.copy()
 
 
-def _zero_bits(used: int) -> int:
-    return max((used & -used).bit_length() - 1, 0)
+def _alike(i: Codes, v: Codes) -> tuple[Codes, Codes]:
+    """Both in one piece of memory each, and of the same width."""
+    if i.dtype != v.dtype:
+        return i.astype(np.uint16), v.astype(np.uint16)
+    return _in_one_piece(i), _in_one_piece(v)
 
 
-def _total(words: Words, top: int, columns: Words) -> int:
-    """Sum of words none of which is above `top`; `columns` is room for sums."""
-    n = len(words)
-    if n // FOURS * top <= WORD:  # four neighbours are summed as one number of 64 bits: none reaches into the next
-        whole = n - n % FOURS
-        fours = np.add.reduce(words[:whole].view(np.uint64).reshape(FOURS // 4, -1), axis=1)
-        return int(np.add.reduce(fours.view(np.uint16), dtype=np.uint64)) + _widened(words[whole:])
-    rows = min(ROWS, WORD // top)  # as many onto each other as 16 bits hold
-    width = n // rows // CACHE_LINE * CACHE_LINE
-    if rows == 1 or not width:
-        return _widened(words)
-    out = columns[:width]
-    np.add.reduce(words[: rows * width].reshape(rows, width), axis=0, dtype=np.uint16, out=out)
-    return _widened(out) + _widened(words[rows * width :])
+def _whole(i: Codes, v: Codes) -> tuple[int, int, int, int, int, int, int]:
+    sum_i, sum_v = (int(np.add.reduce(x, dtype=np.uint64)) for x in (i, v))
+    sum_vi = int(np.einsum("i,i->", i, v, dtype=np.uint64, casting="safe"))
+    return sum_i, sum_v, sum_vi, int(i.min()), int(i.max()), int(v.min()), int(v.max())
 
 
-def _widened(words: Words) -> int:
-    """Sum of any words, as many at once as 32 bits hold."""
-    total = 0
-    for at in range(0, len(words), WORD):
-        total += int(np.add.reduce(words[at : at + WORD], dtype=np.uint32))
-    return total
+def _between(i: Codes, v: Codes, cuts: npt.NDArray[np.int64], sums: Floats) -> None:
+    if np.any(np.diff(cuts) <= 0) or cuts[0] < 0 or cuts[-1] > len(i):
+        raise ValueError("cuts do not rise, or lie outside the records")
+    i, v, starts = i[cuts[0] : cuts[-1]], v[cuts[0] : cuts[-1]], cuts[:-1] - cuts[0]
+    for x, out in zip((i, v, np.multiply(i, v, dtype=np.uint64)), sums, strict=True):
+        out[:] = np.add.reduceat(x, starts, dtype=np.uint64)

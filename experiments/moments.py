@@ -11,7 +11,7 @@ import numpy as np
 
 from calibration.model import Channel
 from experiments.capture_data import ReductionError
-from experiments.code_sums import LARGEST_BLOCK, code_sums
+from experiments.code_sums import LARGEST_BLOCK, code_sums, scatter
 from instruments.waveform import Codes, Preamble, Record
 
 SAMPLED = 4096
@@ -107,7 +107,7 @@ def moments(
         current.preamble.x_increment_s,
         scale(current),
         scale(voltage),
-        *((_step(i), _step(v), _ripple(i), _ripple(v)) if rounded else (0, 0, 0.0, 0.0)),
+        *(_spread(i, v) if rounded else (0, 0, 0.0, 0.0)),
         sums.highest_i,
     )
 
@@ -144,27 +144,24 @@ def code_step(codes: Codes) -> int:
     return _lowest_bit(codes) or 1
 
 
-def _step(codes: Codes) -> int:
-    """Distance of neighbouring codes, by a stretch's start; by all of it where that does not move.
+def _spread(i: Codes, v: Codes) -> tuple[int, int, float, float]:
+    """Distances of codes, and their scatter from sample to sample; by a stretch's start."""
+    (step_i, ripple_i), (step_v, ripple_v) = _spread_of(i), _spread_of(v)
+    return step_i, step_v, ripple_i, ripple_v
 
-    Of a flat line the most that its only code allows: words of an 8-bit converter are 256 apart.
-    """
-    return _lowest_bit(codes[:SAMPLED]) or _lowest_bit(codes) or _of_flat(codes)
+
+def _spread_of(codes: Codes) -> tuple[int, float]:
+    """The distance is by all of a stretch whose start does not move, and of a flat line the most that its only code
+    allows: words of an 8-bit converter are 256 apart. Slower changes of the signal count little in the scatter."""
+    start = codes[:SAMPLED]
+    varied, squares = scatter(start)
+    ripple = math.sqrt(squares / (len(start) - 1) / 2) if len(start) > 1 else 0.0
+    return varied & -varied or _lowest_bit(codes) or _of_flat(codes), ripple
 
 
 def _of_flat(codes: Codes) -> int:
     code = int(codes[0])
     return min(code & -code, 0x100) or 1 if codes.dtype == np.uint16 else 1
-
-
-def _ripple(codes: Codes) -> float:
-    """Scatter of codes from sample to sample at a stretch's start, where slower changes of the signal count little."""
-    start = codes[:SAMPLED]
-    if len(start) < 2:
-        return 0.0
-    exact = start.astype(np.float64)
-    differences = exact[1:] - exact[:-1]  # whole numbers, and so is the sum of their squares
-    return math.sqrt(int(np.dot(differences, differences)) / len(differences) / 2)
 
 
 def _lowest_bit(codes: Codes) -> int:

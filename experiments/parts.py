@@ -18,7 +18,7 @@ from experiments.capture_data import CaptureData, ReductionError, Wires, facts_o
 from experiments.measure import frame_of, idle_guard, require_frame, require_idle, require_trigger
 from experiments.moments import Moments, joined, moments
 from experiments.shape import PartLook, folding, look_at
-from experiments.shape.pieces import Sums
+from experiments.shape.pieces import sums
 from instruments import markers
 from instruments.waveform import Record
 
@@ -175,8 +175,8 @@ def _mean_batch(current: Record, voltage: Record, ends: NDArray[np.int64]) -> Fl
     if len(ends) < 2 or int(np.diff(ends).min()) < PHASES:
         return None
     cuts = folding.cut(ends, PHASES)
-    sums = Sums(current, voltage, cuts.flat).between(cuts.flat)
-    return np.array([(x.reshape(cuts.counts.shape) / cuts.counts).mean(axis=0) for x in sums])
+    summed = sums(current, voltage, cuts.flat)
+    return np.array([(x.reshape(cuts.counts.shape) / cuts.counts).mean(axis=0) for x in summed])
 
 
 def in_pieces(current: Record, voltage: Record, start: int, stop: int, count: int) -> list[Moments]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.statistics import mean
+from experiments.code_sums import sums_of_blocks
 from experiments.found_work import APART, BRIDGE_S, two_levels
+from instruments.waveform import Codes
 
 Floats = NDArray[np.float64]
 
@@ -44,9 +47,6 @@ EARLY_S = 0.015
 LEFT = 0.1
 """How long the current may stay at a level after its edge of the gate before lines are early, and the share of the step
 that it must leave it by: of an exponential of 0.1 s that is 11 ms."""
-
-EXACT = 1 << 24
-"""Whole numbers up to which single precision is exact."""
 
 BETTER = 0.25
 """Share of the current's variance by which another place must explain more than the gate's own."""
@@ -150,7 +150,7 @@ def _relate(
     unknown = Relation(False, 0.0, math.nan, math.nan, math.nan, math.nan, limit_s)
     if whole < LEAST_BLOCKS:
         return unknown
-    blocks = _means(values[: whole * size].reshape(whole, size))
+    blocks = _means(values, size)
     low, high, scatter = two_levels(blocks)
     apart = (high - low) / scatter if scatter > 0 else math.inf if high > low else 0.0
     on = blocks > (low + high) / 2
@@ -182,13 +182,12 @@ def _relate(
     )
 
 
-def _means(blocks: NDArray[np.generic]) -> Floats:
-    """Mean of each row, (rows, size); codes are whole numbers, whose sums are exact and quick."""
-    size = blocks.shape[1]
-    if blocks.dtype.kind == "u" and size << 8 * blocks.dtype.itemsize <= EXACT:
-        sums = blocks.astype(np.float32) @ np.ones(size, np.float32)
-        return np.asarray(sums.astype(np.float64) / size)
-    return np.asarray(blocks.mean(axis=1, dtype=np.float64))
+def _means(values: NDArray[np.generic], size: int) -> Floats:
+    """Means of neighbouring blocks, (n // size,); codes are whole numbers, whose sums are exact and quick."""
+    if values.dtype in (np.uint8, np.uint16):
+        return sums_of_blocks(cast(Codes, values), size) / size
+    whole = len(values) // size
+    return np.asarray(values[: whole * size].reshape(whole, size).mean(axis=1, dtype=np.float64))
 
 
 class _Correlations:

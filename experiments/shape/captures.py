@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.shape import folding
 from experiments.shape.folding import LEAST_SAMPLES, LEVELS, Folded
-from experiments.shape.pieces import Sums, peak, values
+from experiments.shape.pieces import peak, sums, values
 from experiments.shape.settling import Settling, near_fall, settling
 from instruments.waveform import Record
 
@@ -79,7 +79,7 @@ def look_at(
     fold = None
     if len(lengths) and (most := int(lengths.min()) // LEAST_SAMPLES) >= LEVELS[-1]:
         cuts = folding.cut(later, next(bins for bins in LEVELS if bins <= most))
-        fold = folding.fold(cuts, Sums(current, voltage, cuts.flat))
+        fold = folding.fold(cuts, *sums(current, voltage, cuts.flat))
     return PartLook(
         *peak(current, voltage, start, stop),
         _blocks(current, voltage, pieces),
@@ -94,6 +94,6 @@ def look_at(
 
 def _blocks(current: Record, voltage: Record, cuts: Indices) -> Blocks:
     counts = np.diff(cuts)
-    vi, i, v = (x / counts for x in Sums(current, voltage, cuts).between(cuts))
+    vi, i, v = (x / counts for x in sums(current, voltage, cuts))
     cuts_s: Floats = cuts.astype(np.float64) * current.preamble.x_increment_s
     return Blocks(cuts_s, vi, i, v)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from calibration.model import Channel
 from calibration.statistics import mean
-from experiments.shape.pieces import Sums
 from experiments.shape.settling import Settling
 
 Floats = NDArray[np.float64]
@@ -156,10 +155,10 @@ def calibrated(found: Folded, current: Channel, voltage: Channel, at_s: float) -
     return Fold(found.n, (vi - zi * v - zv * i + zi * zv) / gain, squares)
 
 
-def fold(cuts: Cuts, sums: Sums) -> Folded:
-    """Fold what was summed between the cuts."""
+def fold(cuts: Cuts, vi: Floats, i: Floats, v: Floats) -> Folded:
+    """Fold the sums of i v, i and v between the cuts."""
     shape, counts, bins = cuts.counts.shape, cuts.counts, cuts.bins
-    vi, i, v = (x.reshape(shape) for x in sums.between(cuts.flat))
+    vi, i, v = (x.reshape(shape) for x in (vi, i, v))
     mean_i, mean_v = (np.add.reduce(x / counts) / len(x) for x in (i, v))
     means, squares = [], {}
     while True:

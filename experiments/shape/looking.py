@@ -6,17 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.model import Channel
 from experiments.measure import Measured
 from experiments.shape import folding, steady
 from experiments.shape.folding import Folded
-from experiments.shape.pieces import Sums, peak, values
+from experiments.shape.pieces import peak, sums, values
 from experiments.shape.rows import RunShape
 from experiments.shape.settling import Settling, near_fall, settling
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,6 @@ class Look:
         return RunShape(peak_w, mean_w, self.steady_from_s, self.settling, folded, self.batch_s, self.why)
 
 
-def _together(one: Indices, other: Indices) -> Indices:
-    """All of both in order, each once."""
-    merged: Indices = np.concatenate((one, other))
-    merged.sort()
-    once = np.empty(len(merged), np.bool_)
-    once[:1] = True
-    np.not_equal(merged[1:], merged[:-1], out=once[1:])
-    return merged[once]
-
-
 def look(measured: Measured) -> Look | None:
     """Look at the power of a measured loop whose codes are still there; None where there is none in one record."""
     loop, wires, window = measured.loop, measured.wires, measured.window
@@ -70,9 +57,9 @@ def look(measured: Measured) -> Look | None:
     cuts, why = folding.bins_of(edges, dt_s, settles)
     steady_s, fold = math.nan, None
     if len(blocks) > 1:
-        sums = Sums(current, voltage, blocks if cuts is None else _together(blocks, cuts.flat))
-        steady_s = steady.steady_since(sums.between(blocks)[0] / (blocks[1:] - blocks[:-1]), blocks) * dt_s
-        fold = folding.fold(cuts, sums) if cuts is not None else None
+        means = sums(current, voltage, blocks)[0] / (blocks[1:] - blocks[:-1])
+        steady_s = steady.steady_since(means, blocks) * dt_s
+        fold = folding.fold(cuts, *sums(current, voltage, cuts.flat)) if cuts is not None else None
     return Look(
         *peak(current, voltage, loop.start, loop.stop),
         window.mean_i,

@@ -1,4 +1,4 @@
-"""Sums over pieces of two records, in one pass over their codes; whatever is asked later are sums of these. Pure."""
+"""Readings of pieces of two records: their sums, some of them, and the highest product. Pure."""
 
 from __future__ import annotations
 
@@ -13,30 +13,21 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-class Sums:
-    """Sums of the readings i v, i and v between `cuts`, rising sample numbers.
+def sums(current: Record, voltage: Record, cuts: Indices) -> tuple[Floats, Floats, Floats]:
+    """Sums of the readings i v, i and v between each two of `cuts`, rising sample numbers, (k + 1,): (k,) each.
 
     Those over codes and their products are whole numbers below 2^53, and exact; the scales are applied to them.
     """
-
-    def __init__(self, current: Record, voltage: Record, cuts: Indices) -> None:
-        self.cuts = cuts
-        sum_i, sum_v, sum_vi = sums_between(current.codes, voltage.codes, cuts)
-        n = cuts[1:] - cuts[:-1]
-        a, b = scale(current), scale(voltage)
-        self._vi = (
-            a.slope * b.slope * sum_vi
-            + a.slope * b.intercept * sum_i
-            + a.intercept * b.slope * sum_v
-            + a.intercept * b.intercept * n
-        )
-        self._i, self._v = a.slope * sum_i + a.intercept * n, b.slope * sum_v + b.intercept * n
-
-    def between(self, cuts: Indices) -> tuple[Floats, Floats, Floats]:
-        """Sums of i v, i and v between some of the cuts."""
-        at = np.searchsorted(self.cuts, cuts)
-        vi, i, v = (np.add.reduceat(x[: at[-1]], at[:-1]) for x in (self._vi, self._i, self._v))
-        return vi, i, v
+    sum_i, sum_v, sum_vi = sums_between(current.codes, voltage.codes, cuts)
+    n = cuts[1:] - cuts[:-1]
+    a, b = scale(current), scale(voltage)
+    vi = (
+        a.slope * b.slope * sum_vi
+        + a.slope * b.intercept * sum_i
+        + a.intercept * b.slope * sum_v
+        + a.intercept * b.intercept * n
+    )
+    return vi, a.slope * sum_i + a.intercept * n, b.slope * sum_v + b.intercept * n
 
 
 def values(record: Record, at: slice | Indices) -> Floats:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 
@@ -11,8 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.code_sums import FEW, LARGEST_BLOCK, code_sums, sums_between
+from experiments import code_sums as module
+from experiments.code_sums import LARGEST_BLOCK, code_sums, scatter, sums_between, sums_of_blocks
 from instruments.waveform import Codes
+
+
+@pytest.fixture(params=["compiled", "numpy"], autouse=True, scope="module")
+def loops(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test sums with the compiled loops, and with what stands in for them."""
+    if module.compiled is None and os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail("the loops were not compiled")
+    if request.param == "compiled" and module.compiled is None:
+        pytest.skip("the loops were not compiled: this needs a C compiler when the toolkit is installed")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(module, "compiled", None)
+        yield
 
 
 def exactly(i: Codes, v: Codes) -> tuple[int, int, int, int, int, int, int, int]:
@@ -56,7 +74,7 @@ def test_sums_between_cuts_are_exact(pair: tuple[Codes, Codes], places: list[flo
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("n", [FEW, FEW + 1, (1 << 16) - 1, 1 << 16, LARGEST_BLOCK + 5])
+@pytest.mark.parametrize("n", [1, (1 << 15) + 1, (1 << 16) - 1, 1 << 16, LARGEST_BLOCK + 5])
 def test_the_largest_codes_are_summed_exactly_however_many(dtype: type, n: int) -> None:
     top = int(np.iinfo(dtype).max)
     low, full = np.full(n, top - 1, dtype=dtype), np.full(n, top, dtype=dtype)
@@ -112,3 +130,61 @@ def test_threads_sum_side_by_side() -> None:
     pairs = [tuple(rng.integers(low, low + 900, 50_000, dtype=np.uint16) for low in (k, 2 * k)) for k in range(8)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda pair: code_sums(*pair), pairs * 8)) == [code_sums(*pair) for pair in pairs] * 8
+
+
+def test_every_nth_sample_and_records_of_unlike_widths_are_summed() -> None:
+    rng = np.random.default_rng(5)
+    i, v = rng.integers(0, 65_536, 3000, dtype=np.uint16), rng.integers(0, 256, 1000, dtype=np.uint8)
+    assert astuple(code_sums(i[::3], v)) == exactly(i[::3], v)
+    assert [float(x[0]) for x in sums_between(i[::3], v, np.array([1, 999]))] == [
+        float(x) for x in exactly(i[::3][1:999], v[1:999])[1:4]
+    ]
+
+
+@pytest.mark.parametrize("cuts", [[0, 5, 5, 9], [0, 7, 3], [-1, 4], [0, 11]])
+def test_cuts_that_do_not_rise_or_lie_outside_are_refused(cuts: list[int]) -> None:
+    codes = np.arange(10, dtype=np.uint8)
+    with pytest.raises(ValueError, match="cuts do not rise, or lie outside the records"):
+        sums_between(codes, codes, np.array(cuts))
+
+
+@given(stretches(), st.integers(1, 40))
+def test_sums_of_blocks_and_steps_are_exact(pair: tuple[Codes, Codes], size: int) -> None:
+    codes = pair[0]
+    whole = [int(c) for c in codes]
+    sums = [sum(whole[at : at + size]) for at in range(0, len(whole) - size + 1, size)]
+    assert sums_of_blocks(codes, size).tolist() == sums
+    varied, squares = scatter(codes)
+    assert varied == functools.reduce(operator.or_, (c ^ whole[0] for c in whole))
+    assert squares == sum((b - a) ** 2 for a, b in itertools.pairwise(whole))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_largest_block_and_steps_do_not_overflow(dtype: type) -> None:
+    top, n = int(np.iinfo(dtype).max), (1 << 17) + 6
+    full = np.full(n, top, dtype)
+    assert sums_of_blocks(full, n).tolist() == [n * top]
+    full[::2] = 0
+    assert scatter(full) == (top, (n - 1) * top**2)
+
+
+def test_the_compiled_loops_refuse_what_they_cannot_sum() -> None:
+    compiled = pytest.importorskip("experiments._code_sums", reason="the loops were not compiled")
+    codes, out = np.arange(10, dtype=np.uint16), np.empty((3, 1))
+    with pytest.raises(TypeError, match="8 or 16 bits"):
+        compiled.whole(codes.astype(np.int16), codes)
+    with pytest.raises(TypeError, match="8 or 16 bits"):
+        compiled.whole(codes.astype(">u2"), codes)
+    for other in (codes[1:], codes.astype(np.uint8), np.zeros(20, np.uint8)):
+        with pytest.raises(ValueError, match="same width and length"):
+            compiled.whole(codes, other)
+    with pytest.raises(ValueError, match="contiguous"):
+        compiled.whole(codes[::2], codes[::2])
+    with pytest.raises(ValueError, match="room for"):
+        compiled.between(codes, codes, np.array([0, 4, 9]), out)
+    with pytest.raises(ValueError, match="so many blocks"):
+        compiled.blocks(codes, 4, out)
+    with pytest.raises(ValueError, match="so many blocks"):
+        compiled.blocks(codes, 0, out)
+    with pytest.raises(TypeError, match="one row of 8 or 16 bits"):
+        compiled.scatter(codes.reshape(2, 5))

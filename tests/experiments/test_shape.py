@@ -210,7 +210,7 @@ def test_peak_and_sums_are_those_of_the_readings(seed: int, n: int, kind, a: flo
     assert pieces.peak(i, v, start, n) == (i.values()[at], v.values()[at])
     cuts = np.unique(np.append(rng.integers(0, n, 6), n))
     if len(cuts) > 1:
-        found = pieces.Sums(i, v, cuts).between(cuts[[0, -1]])
+        found = pieces.sums(i, v, cuts[[0, -1]])
         for one, values in zip(found, (vi, i.values(), v.values()), strict=True):
             inside = values[cuts[0] : cuts[-1]]
             assert one[0] == pytest.approx(inside.sum(), rel=1e-9, abs=1e-9 * float(np.abs(inside).sum()))
@@ -223,7 +223,7 @@ def test_coarser_bins_say_what_folding_into_them_says(seed: int, batches: int, f
     i, v = (record(rng.integers(1000, 2000, n).astype(np.uint16), 1e-2, 0.0) for _ in range(2))
     edges = np.arange(0, n + 1, finest * 4)
     cuts = folding.cut(edges, finest)
-    found = folding.fold(cuts, pieces.Sums(i, v, cuts.flat))
+    found = folding.fold(cuts, *pieces.sums(i, v, cuts.flat))
     kept = shape.Fold(found.n, found.means[0], found.squares)
     for bins in [bins for bins in shape.LEVELS if bins <= finest]:
         rows = shape.fold_rows(i.values() * v.values(), edges, bins)
