@@ -19,7 +19,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/.installed: pyproject.toml constraints.txt experiments/_code_sums.c
+$(VENV)/.installed: pyproject.toml constraints.txt experiments/_code_sums.c experiments/_code_loops.h
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
