@@ -1,4 +1,4 @@
-"""What a sweep is about to do, on the disk before its instruments are opened.
+"""Who measures into a folder, and what: on the disk before any instrument is opened.
 
 Killed before its trace file is there, `--resume` begins the same sweep from it: the same plan, seed and bench.
 """
@@ -6,8 +6,10 @@ Killed before its trace file is there, `--resume` begins the same sweep from it:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,3 +55,22 @@ def forget(folder: Path) -> None:
     """Take it away: the run's trace file tells all of it, or nothing was begun."""
     with contextlib.suppress(OSError):
         (folder / BEGUN).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other sweeps from a folder; raises ConfigError where one is at work there.
+
+    The system lifts the lock whatever becomes of this process, and nothing is left in the folder.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that may not be read, a file system without locks
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{folder}: another sweep is measuring into this folder: wait for it, or name another folder"
+                ) from None
+        yield

@@ -56,6 +56,7 @@ PLACES = {
     "committed": _journal("committed", after=True),
     "every cell visited, not marked": Place(f"{WRITER}.complete"),
     "marked complete": Place(f"{WRITER}.complete", after=True),
+    "sealing": Place("experiments.traces.seal:put_on"),
     "reducing": Place("experiments.report.outputs:reduce_run"),
     "results being written": Place("instruments.whole_file:os.replace"),
     "report": Place("experiments.report.page:of_run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from experiments.plan import make_plan
@@ -45,4 +46,21 @@ def write_run(path: Path, seed: int = 3, dt_s: float = 20e-6) -> Path:
             if kind == "cell":
                 writer.cell(k - 1, "committed", capture=index)
         writer.complete()
+    return path
+
+
+def length(path: Path) -> int:
+    """How long HDF5 says that its file is; its seal stands behind that."""
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(48)[40:], "little")
+
+
+def cut(path: Path, share: float) -> None:
+    """Leave this share of what HDF5 has of a file."""
+    os.truncate(path, int(length(path) * share))
+
+
+def without_seal(path: Path) -> Path:
+    """Leave a file as one whose writer was killed, or as one of an earlier program."""
+    cut(path, 1)
     return path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.traces.reader import TraceReader
     from experiments.traces.room import check_writable
     from experiments.traces.schema import CAPTURE, ROLES, SCHEMA
-    from experiments.traces.writer import TraceWriter
+    from experiments.traces.writer import TraceWriter, seal_whole
 
 __all__ = [
     "CAPTURE",
@@ -34,13 +34,14 @@ __all__ = [
     "TraceWriter",
     "check_writable",
     "open",
+    "seal_whole",
 ]
 
 
 _FROM = {
     "TraceReader": "reader",
     **dict.fromkeys(("CAPTURE", "ROLES", "SCHEMA"), "schema"),
-    "TraceWriter": "writer",
+    **dict.fromkeys(("TraceWriter", "seal_whole"), "writer"),
     "check_writable": "room",
 }
 

@@ -174,7 +174,7 @@ def _transcript(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} exists: name another file") from error
     except OSError as error:
         raise ConfigError(f"{args.out}: cannot be written ({error.strerror})") from error
-    tell(f"{args.out}: {text.count(chr(10))} lines")
+    tell(f"{args.out}: {counted(text.count(chr(10)), 'line')}")
     return 0
 
 
@@ -264,7 +264,7 @@ def _sessions_of(transcript: str) -> str:
 
     parts = sessions(transcript)
     lines = sum(part.count("\n") for part in parts)
-    return f"{lines} lines in {len(parts)} session{'s' if len(parts) > 1 else ''}" if parts else "none"
+    return f"{counted(lines, 'line')} in {counted(len(parts), 'session')}" if parts else "none"
 
 
 def _as_text(facts: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from experiments.journal import ENDED
 from experiments.plan import Plan
 from experiments.traces.schema import CAPTURE, PREAMBLE, ROW_COPY, characters, from_copy, text_of
 from instruments.errors import TraceError
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.traces.reader import TraceReader
@@ -118,7 +119,9 @@ class Tables:
     def _of_cells(self) -> Iterator[Disagreement]:
         planned = self.plan.cells if self.plan is not None else None
         if planned is not None and len(planned) != len(self.cells):
-            yield Disagreement("/cells", f"has {len(self.cells)} rows, the plan {len(planned)} cells")
+            yield Disagreement(
+                "/cells", f"has {counted(len(self.cells), 'row')}, the plan {counted(len(planned), 'cell')}"
+            )
         for position, row in enumerate(self.cells):
             place = f"/cells row {position}"
             if planned is not None and position < len(planned):
@@ -202,7 +205,11 @@ class _WithCopies(Sequence[Row]):
 def require_agreement(reader: TraceReader) -> None:
     """Raise TraceError where the tables of an open file contradict each other so that its results would be wrong."""
     log = reader.host_log().lengths()
-    tables = Tables(_WithCopies(reader), reader.cells(), reader.plan, log, (), len(reader.sessions()))
+    captures: Sequence[Row] = reader.captures()
+    if not reader.sealed:
+        captures = _WithCopies(reader)
+        reader.readings(0)  # which looks whether all of them are there
+    tables = Tables(captures, reader.cells(), reader.plan, log, (), len(reader.sessions()))
     for found in tables.disagreements():
         if found.decisive:
             raise TraceError(

@@ -33,8 +33,10 @@ from experiments.traces.remains import (
     tables_of,
 )
 from experiments.traces.schema import ROLES
+from experiments.traces.seal import Seal, is_spoilt
 from instruments.errors import ConfigError, TraceError
 from instruments.waveform import Capture
+from instruments.wording import counted
 
 
 @dataclass
@@ -70,15 +72,26 @@ def check(path: Path) -> Check:
     found = Found(path, path.stat().st_size if lacking else None)
     result = Check(path, found.problems, missing_bytes=lacking)
     if lacking:
-        found.tell("file", f"is cut off: its last {lacking} bytes are missing")
+        found.tell("file", f"is cut off: {counted(lacking, 'byte')} at its end missing")
+    elif path.is_file():
+        _seal(path, found)
     with opened(path) as reader, damage_told(path, GIVEN_UP):
         result.complete = _attributes(reader, found)
         plan = _provenance(reader, found)
         tables = tables_of(reader.file, found, plan, source_of(reader))
         contradicted = agreement(tables, plan, found)
-        _readings(reader, found)
+        _stored(reader, found)
         _captures(reader, tables["captures"], contradicted, found, result)
     return result
+
+
+def _seal(path: Path, found: Found) -> None:
+    """See whether HDF5's structure is what was written; what follows is checked as it would be with that put back."""
+    seal = Seal.of(path)
+    if seal is not None and seal.altered:
+        found.tell("file", f"{seal}; recover puts back what belongs there")
+    elif is_spoilt(path):
+        found.tell("seal", "the copy of HDF5's structure, behind the file's end, is damaged; recover makes it anew")
 
 
 def _captures(reader: TraceReader, captures: Table, contradicted: dict[int, str], found: Found, result: Check) -> None:
@@ -104,14 +117,17 @@ def _captures(reader: TraceReader, captures: Table, contradicted: dict[int, str]
     _overview(reader.file, captures.length, unlike, found)
 
 
-def _readings(reader: TraceReader, found: Found) -> None:
-    """Look whether the supply's readings are in the file, which HDF5 would read as zeros without a word."""
+def _stored(reader: TraceReader, found: Found) -> None:
+    """Look whether the rows of every table are in the file, which HDF5 would read as zeros without a word."""
     if found.problems:
         return  # what is damaged is told already
-    try:
-        reader.readings(0)
-    except DamageError as error:
-        found.tell("/readings", str(error.__cause__)[:120])
+    for table in (reader.cells, reader.captures, reader.sessions, reader.host_log, lambda: reader.readings(0)):
+        try:
+            table()
+        except DamageError as error:
+            place = next(iter(getattr(error.__cause__, "__notes__", ())), "a table")
+            found.tell(place, str(error.__cause__)[:120])
+            return
 
 
 def source_of(reader: TraceReader) -> str:

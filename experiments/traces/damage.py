@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from instruments.errors import TraceError
 
@@ -79,11 +81,25 @@ def tells_damage(
     return told
 
 
-def require_stored(dataset: h5py.Dataset, *place: int) -> None:
-    """Raise OSError where the chunk at a place is not in the file, or not as its filters left it: it reads as zeros.
+def chunks_there(dataset: h5py.Dataset) -> NDArray[np.bool_]:
+    """Which chunks of a variable are in the file as its filters left them, by their place among its chunks.
 
-    No check sum guards HDF5's index of the chunks.
+    The others read as zeros, since no checksum guards HDF5's index of the chunks. It is gone through once: to look up a
+    chunk alone takes HDF5 as long.
     """
-    chunk = dataset.id.get_chunk_info_by_coord(place)
-    if chunk.byte_offset is None or chunk.filter_mask:
+    size = dataset.chunks
+    there = np.zeros([-(-n // c) for n, c in zip(dataset.shape, size, strict=True)], np.bool_)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        place = tuple(at // c for at, c in zip(chunk.chunk_offset, size, strict=True))
+        if not chunk.filter_mask and all(k < n for k, n in zip(place, there.shape, strict=True)):
+            there[place] = True
+
+    dataset.id.chunk_iter(note)
+    return there
+
+
+def require_stored(there: NDArray[np.bool_]) -> None:
+    """Raise OSError where one of some chunks is not in the file, as `chunks_there` tells."""
+    if not there.all():
         raise OSError("a part of it is not there, and would read as zeros")

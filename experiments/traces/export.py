@@ -81,7 +81,7 @@ def export(path: Path, out: Path, choice: Choice, say: Callable[[str], None] = l
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-    say(f"{out}: {counted(len(rows), 'capture')}, {count} samples of each channel")
+    say(f"{out}: {counted(len(rows), 'capture')}, {counted(count, 'sample')} of each channel")
     return count
 
 

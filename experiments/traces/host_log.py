@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import bisect
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -27,22 +28,31 @@ class HostLog(Mapping[int, NDArray[np.int64]]):
         self._path, self._ends = path, end_ns
         self._first, self._kept = 0, np.empty(0, np.int64)
         length, last = min(capture.shape[0], end_ns.shape[0]), -1
-        starts: list[int] = []
-        numbers: list[int] = []
+        starts, numbers = array("q"), array("q")
         for first in range(0, length, ROWS_AT_ONCE):
-            block = capture[first : min(first + ROWS_AT_ONCE, length)]
+            block = capture[first : min(first + ROWS_AT_ONCE, length)].astype(np.int64)
             at = np.flatnonzero(np.diff(block, prepend=last))  # each run's rows were written at once
-            starts += (first + at).tolist()
-            numbers += block[at].tolist()
+            starts.extend((first + at).tolist())
+            numbers.extend(block[at].tolist())
             last = block[-1]
-        self._rows = {
-            number: rows
-            for number, rows in zip(numbers, itertools.pairwise([*starts, length]), strict=True)
-            if number in ran
-        }
+        # In the order of the captures; of one that is there twice the later rows, which come first from behind.
+        known, at = np.unique(np.array(numbers)[::-1], return_index=True)
+        there = np.isin(known, [*ran])
+        at = len(numbers) - 1 - at[there]
+        starts.append(length)
+        edges = np.array(starts)
+        self._numbers, self._starts, self._stops = (
+            array("q", x.tobytes()) for x in (known[there], edges[at], edges[at + 1])
+        )
+
+    def _rows(self, index: int) -> tuple[int, int]:
+        at = bisect.bisect_left(self._numbers, index)
+        if at == len(self._numbers) or self._numbers[at] != index:
+            raise KeyError(index)
+        return self._starts[at], self._stops[at]
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
-        start, stop = self._rows[index]
+        start, stop = self._rows(index)
         if not self._first <= start <= stop <= self._first + len(self._kept):
             with damage_told(self._path), reading("/host_log/end_ns"):
                 self._kept = self._ends[start : max(stop, start + ROWS_AT_ONCE)].astype(np.int64)
@@ -50,11 +60,13 @@ class HostLog(Mapping[int, NDArray[np.int64]]):
         return self._kept[start - self._first : stop - self._first].copy()
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._rows)
+        return iter(self._numbers)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._numbers)
 
     def lengths(self) -> dict[int, int]:
         """How many batches each capture's log has."""
-        return {number: stop - start for number, (start, stop) in self._rows.items()}
+        return {
+            number: stop - start for number, start, stop in zip(self._numbers, self._starts, self._stops, strict=True)
+        }

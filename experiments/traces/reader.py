@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,13 @@ from calibration.records import Filed
 from experiments.capture_data import CaptureData
 from experiments.journal import Reading
 from experiments.plan import Plan
-from experiments.traces import overview, schema
+from experiments.traces import overview, schema, unsealed
 from experiments.traces.agreement import may_have_log
-from experiments.traces.damage import DamageError, damage_told, reading, require_stored, tells_damage
+from experiments.traces.damage import DamageError, chunks_there, reading, require_stored, tells_damage
 from experiments.traces.host_log import HostLog
 from experiments.traces.overview import Overview
 from experiments.traces.schema import PREAMBLE, RECORD_UNITS, ROLES
+from experiments.traces.seal import Seal
 from experiments.traces.tables import Column, Table, Texts, numbers
 from experiments.windows import AnalogueMarkers, Bits, WindowSource
 from instruments import lab as lab_yaml
@@ -35,12 +36,17 @@ TEXTS_AT_ONCE = 64
 """Long texts that are read together: one by one they take longer than the codes of a short capture."""
 
 
+INDEX_BYTES = 1 << 18
+"""What HDF5 may hold of its own index of a file."""
+
 ROWS_AT_ONCE = 1024
 """Rows of a table's texts that are read together."""
 
 
 class TraceReader:
     """Reads one run; `file` is the open HDF5 file. Raises TraceError for what is no trace, or of a newer schema.
+
+    `sealed` says that the file was closed, and that its structure is known to be what was written (see `seal`).
 
     `windows` may be set to where the measured loops are, instead of what the file's own markers say; `calibrations` to
     records that take the place of the file's own of the same kinds. `calibration_required` says that what lies
@@ -55,6 +61,13 @@ class TraceReader:
         self._texts: dict[str, tuple[int, list[str]]] = {}
         if self.path.exists() and not self.path.is_file():
             raise TraceError(f"{self.path}: is no file")
+        seal = Seal.of(self.path)  # before HDF5, which follows whatever its structure says
+        self.sealed = seal is not None
+        if seal is not None and seal.altered:
+            raise DamageError(
+                f"{self.path}: is damaged: {seal}; what belongs there is stored behind its end, and "
+                f"python -m experiments.traces recover {self.path} puts it back"
+            )
         try:
             self.file = h5py.File(self.path, "r")
         except FileNotFoundError as error:
@@ -69,6 +82,7 @@ class TraceReader:
                 hint = "it may not be read"
             raise TraceError(f"{self.path}: cannot be opened as a trace file: {hint}") from error
         try:
+            _hold_little(self.file)
             self._check()
         except (KeyError, RuntimeError, OSError, TypeError) as error:
             self.file.close()
@@ -161,7 +175,10 @@ class TraceReader:
         return self._cells
 
     @functools.cached_property
+    @tells_damage
     def _cells(self) -> Table:
+        if not self.sealed:
+            unsealed.require_cells(self.file["cells"])
         return self._table("cells")
 
     def captures(self) -> Table:
@@ -169,18 +186,23 @@ class TraceReader:
         return self._captures
 
     @functools.cached_property
+    @tells_damage
     def _captures(self) -> Table:
+        if not self.sealed:
+            unsealed.require_captures(self.file["captures"])
         return self._table("captures", (*schema.ON_DEMAND, *schema.COPY))
 
     @tells_damage
     def long_text(self, name: str, index: int) -> str:
         """A long text (one of `schema.ON_DEMAND`, or the row's copy) of one capture; empty where there is none."""
-        if name not in self.file["captures"]:
-            return ""
         first = index - index % TEXTS_AT_ONCE
         if name not in self._texts or self._texts[name][0] != first:
             with reading(f"/captures/{name}"):
-                texts = schema.texts_of(self.file["captures"][name][first : first + TEXTS_AT_ONCE])
+                group = self.file["captures"]
+                there = name in group
+                if there and not self.sealed and group[name].compression is None:
+                    raise OSError("it is not compressed any more")
+                texts = schema.texts_of(group[name][first : first + TEXTS_AT_ONCE]) if there else []
             self._texts[name] = first, texts
         texts = self._texts[name][1]
         return texts[index - first] if index - first < len(texts) else ""  # of a capture that was in flight
@@ -193,13 +215,7 @@ class TraceReader:
     def _readings(self) -> dict[int, list[Reading]]:
         found: dict[int, list[Reading]] = {}
         table = self._table("readings")
-        committed = {index for index, row in enumerate(self.captures()) if row["state"] == "committed"}
-        stored = max((k + 1 for k, r in enumerate(table) if r["capture"] in committed), default=0)
-        for name in schema.READINGS:
-            with damage_told(self.path), reading(f"/readings/{name}"):
-                dataset = self.file["readings"][name]
-                for first in range(0, stored, dataset.chunks[0]):
-                    require_stored(dataset, first, *(0 for _ in dataset.shape[1:]))
+        self._require_of_captures("readings")
         for r in table:
             found.setdefault(r["capture"], []).append(Reading(r["quantity"], r["value"], r["done_after_trigger_s"]))
         return found
@@ -212,13 +228,27 @@ class TraceReader:
         that of one in which nothing ran.
         """
         ran = {index for index, row in enumerate(self.captures()) if may_have_log(row)}
+        self._require_of_captures("host_log")
         with reading("/host_log"):
             g = self.file["host_log"]
-            return HostLog(self.path, g["capture"], g["end_ns"], ran)
+            log = HostLog(self.path, g["capture"], g["end_ns"], ran)
+        if not self.sealed:
+            unsealed.require_logs(g, self.captures(), log.lengths())
+        return log
 
+    @tells_damage
     def sessions(self) -> Table:
         """Every start of the bench for this run: when, which instruments, which versions."""
+        if not self.sealed and "sessions" in self.file:
+            unsealed.require_sessions(self.file["sessions"], self.captures())
         return self._table("sessions")
+
+    @tells_damage
+    def _require_of_captures(self, name: str) -> None:
+        """Raise DamageError where rows of a committed capture in another table are not in the file."""
+        if not self.sealed and name in self.file:
+            committed = [index for index, row in enumerate(self.captures()) if row["state"] == "committed"]
+            unsealed.require_of_captures(self.file[name], name, committed)
 
     @tells_damage
     def preambles(self) -> dict[str, NDArray[Any]]:
@@ -259,8 +289,7 @@ class TraceReader:
 
     def capture(self, index: int) -> Capture:
         """The records of one capture as they are stored. Raises TraceError as `data` does."""
-        columns = self._scales
-        return Capture({role: self._record(columns, role, index) for role in ROLES})
+        return Capture({role: self._record(role, index) for role in ROLES})
 
     def analogue_markers(self) -> AnalogueMarkers | None:
         """How the markers are read where an analogue record stands in their place (imported runs); None: bits."""
@@ -282,6 +311,8 @@ class TraceReader:
         if group not in self.file:
             return Table({})
         g = self.file[group]
+        if not self.sealed:
+            unsealed.require_names(g)
         _, variables = schema.GROUPS[group]
         columns: dict[str, Column] = {}
         for name, spec in variables.items():
@@ -298,7 +329,6 @@ class TraceReader:
 
         Raises TraceError naming the dataset and row when codes cannot be read (a checksum that fails).
         """
-        columns = self._scales
         windows = self.windows or self.analogue_markers()
         for index, row in enumerate(self.captures()):
             if row["state"] in states and (kinds is None or row["kind"] in kinds):
@@ -309,7 +339,7 @@ class TraceReader:
                     row["batch"],
                     row["repeat"],
                     row["host_s"],
-                    Capture({role: self._record(columns, role, index) for role in ROLES}),
+                    Capture({role: self._record(role, index) for role in ROLES}),
                     row["batches"] if row["batches"] >= 0 else None,
                     row["images"] if row["images"] >= 0 else None,
                     row["true_energy_j"],
@@ -332,17 +362,38 @@ class TraceReader:
 
     @functools.cached_property
     def _codes(self) -> dict[str, h5py.Dataset]:
-        """The codes of each role: to find them again for every capture takes as long as to read a short one."""
-        return {role: self.file["captures"][f"{role}_codes"] for role in ROLES}
+        """The codes of each role: to find them again for every capture takes as long as to read a short one.
 
-    def _record(self, columns: Mapping[str, Any], role: str, index: int) -> Record:
-        preamble = _preamble(*(columns[name][index, ROLES.index(role)].item() for name in PREAMBLE))
+        HDF5 keeps none of their chunks, which are read once: to fill 8 MiB of memory for each role takes its time too.
+        """
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_chunk_cache(1, 0, 1.0)
+        group = self.file["captures"].id
+        return {role: h5py.Dataset(h5py.h5d.open(group, f"{role}_codes".encode(), access)) for role in ROLES}
+
+    @functools.cached_property
+    def _rows_of_preambles(self) -> NDArray[np.void]:
+        """The same by rows, (capture, source): one after another they are read several times faster."""
+        columns = self.preambles()
+        length = min(map(len, columns.values()))  # of the last row not all may have been written
+        rows = np.empty((length, len(ROLES)), dtype=[(name, spec.kind) for name, spec in PREAMBLE.items()])
+        for name, values in columns.items():
+            rows[name] = values[:length]
+        return rows
+
+    @functools.cached_property
+    def _codes_there(self) -> dict[str, NDArray[np.bool_]]:
+        """Of each role, which chunks of its codes are there."""
+        return {role: chunks_there(dataset) for role, dataset in self._codes.items()}
+
+    def _record(self, role: str, index: int) -> Record:
+        preamble = _preamble(*self._rows_of_preambles[index, ROLES.index(role)].item())
         try:
             dataset = self._codes[role]
-            for first in range(0, preamble.points, dataset.chunks[1]):
-                require_stored(dataset, index, first)
+            if not self.sealed:
+                require_stored(self._codes_there[role][index, : -(-preamble.points // dataset.chunks[1])])
             codes = dataset[index, : preamble.points]
-        except OSError as error:
+        except (OSError, IndexError) as error:
             raise TraceError(
                 f"{self.path}: /captures/{role}_codes row {index} is damaged ({error}); the other rows are not affected"
             ) from error
@@ -357,6 +408,15 @@ class TraceReader:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def _hold_little(file: h5py.File) -> None:
+    """Have HDF5 forget where the chunks of earlier captures lie: what it holds of that takes eight times as much memory
+    as it counts, and a reader goes on from capture to capture."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = config.max_size = INDEX_BYTES
+    file.id.set_mdc_config(config)
 
 
 def _texts(dataset: h5py.Dataset) -> list[str]:

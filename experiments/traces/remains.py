@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import shutil
-import struct
 import tempfile
 import zlib
 from collections import Counter
@@ -30,15 +28,10 @@ from experiments.traces.agreement import may_have_log
 from experiments.traces.damage import DAMAGE, DamageError
 from experiments.traces.reader import TraceReader
 from experiments.traces.schema import CHECKSUM, PREAMBLE, ROLES
+from experiments.traces.seal import HEAD, Seal, stated_length
+from experiments.traces.unsealed import strangers
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Preamble, Record
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_END_OF_FILE = 40
-"""Where a superblock of version 0 (HDF5 file format specification, II.A) keeps the length of the file."""
-
-_LARGEST = 1 << 44
-"""Lengths of a file beyond this, 16 TiB, are no lengths but damage."""
 
 GIVEN_UP = "they cannot be followed further; what h5dump can read is still good"
 
@@ -55,8 +48,6 @@ _OF_THE_FIRST = {"kind", "state", "cell", "network", "batch", "repeat", "batches
 
 _NOT_NEEDED = {"format": 1, "type": 0, "count": 1}
 """What stands for the columns of a preamble that no result needs, where they are lost."""
-
-_DIMENSIONS = {"source", "source_name", "sample"}
 
 
 @dataclass(frozen=True)
@@ -84,39 +75,44 @@ class Found:
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a file lacks of the length that its own superblock states; 0 where it is not known."""
+    """How many bytes a file lacks of the length that its own superblock states; 0 where it is not known.
+
+    None where a seal stands at its end: that is cut off first.
+    """
     try:
         size = path.stat().st_size
         if not path.is_file():  # a pipe would be waited for
             return 0
         with path.open("rb") as file:
-            head = file.read(_END_OF_FILE + 8)
+            lacking = stated_length(file.read(HEAD)) - size
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror})") from error
-    if not head.startswith(HDF5_SIGNATURE) or len(head) < _END_OF_FILE + 8 or head[8] != 0:
-        return 0
-    (stated,) = struct.unpack_from("<Q", head, _END_OF_FILE)
-    return max(0, int(stated) - size) if stated < _LARGEST else 0
+    return lacking if lacking > 0 and Seal.of(path) is None else 0
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[TraceReader]:
-    """Open a trace file; one that was cut off is filled up with zeros in a copy, which the checksums then tell.
+    """Open a trace file, a damaged one as a copy in which what can be is set right.
 
-    Raises TraceError as TraceReader does.
+    A file that was cut off is filled up with zeros, which the checksums then tell. Structure of HDF5 that is not what
+    was written is taken from the seal. Raises TraceError as TraceReader does.
     """
-    lacking = missing_bytes(path)
+    lacking, seal = missing_bytes(path), Seal.of(path) if path.is_file() else None
     with contextlib.ExitStack() as stack:
         copy = path
-        if lacking:
+        if lacking or (seal and seal.altered):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="joulebench-", dir=_roomy(path)))
             copy = Path(folder) / path.name
             try:
                 shutil.copyfile(path, copy)
-                os.truncate(copy, path.stat().st_size + lacking)
+                if lacking:
+                    os.truncate(copy, path.stat().st_size + lacking)
+                elif seal:
+                    seal.mend(copy)
             except OSError as error:
+                done = "is cut off" if lacking else "is damaged"
                 raise TraceError(
-                    f"{path}: is cut off, and {folder} has no room for the copy in which it is filled up "
+                    f"{path}: {done}, and {folder} has no room for the copy in which that is set right "
                     f"({error.strerror}); TMPDIR names another folder"
                 ) from error
         try:
@@ -139,11 +135,11 @@ class Table:
     def __init__(self, file: h5py.File, name: str, found: Found) -> None:
         self.name, self.columns = name, {}
         self.lost: dict[str, NDArray[np.bool_]] = {}
-        along, variables = schema.GROUPS[name]
+        _, variables = schema.GROUPS[name]
         self.specs = {**variables, **({**PREAMBLE, **CHECKSUM} if name == "captures" else {})}
         lengths = []
         group = _group(file, name, found)
-        unwritten = _unwritten(group, set(variables), along) if group is not None else set()
+        unwritten = _unwritten(group, set(variables)) if group is not None else set()
         for column in self.specs:
             if column in unwritten or group is None:
                 continue
@@ -207,13 +203,9 @@ def _group(file: h5py.File, name: str, found: Found) -> h5py.Group | None:
         return None
 
 
-def _unwritten(group: h5py.Group, variables: set[str], along: str) -> set[str]:
+def _unwritten(group: h5py.Group, variables: set[str]) -> set[str]:
     """Variables that the program of an earlier release did not write; one that has another name now was damaged."""
-    there = set(group)
-    known = variables | {along} | set(PREAMBLE) | set(CHECKSUM) | {f"{role}_codes" for role in ROLES} | _DIMENSIONS
-    if any(name not in known and not re.fullmatch(r"text\d+", name) for name in there):
-        return set()
-    return variables - there - _OF_THE_FIRST
+    return set() if strangers(group) else variables - set(group) - _OF_THE_FIRST
 
 
 def tables_of(file: h5py.File, found: Found, plan: Plan | None, source: str) -> dict[str, Table]:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from instruments.errors import ConfigError
+from instruments.wording import counted
 
 
 class Said:
@@ -58,5 +59,5 @@ def session_of(text: str, number: int | None, path: Path) -> str:
     if number is None:
         return text
     if not 1 <= number <= len(parts):
-        raise ConfigError(f"{path}: holds the transcripts of {len(parts)} sessions, and no session {number}")
+        raise ConfigError(f"{path}: holds the transcripts of {counted(len(parts), 'session')}, and no session {number}")
     return parts[number - 1]

@@ -27,6 +27,10 @@ class Table(Sequence[Row]):
     def __len__(self) -> int:
         return self._length
 
+    def column(self, name: str) -> Column:
+        """One column."""
+        return self._columns[name][: self._length]
+
     @overload
     def __getitem__(self, key: int) -> Row: ...
     @overload

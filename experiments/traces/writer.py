@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from experiments.journal import CaptureRow, Reading
 from experiments.plan import Plan
-from experiments.traces import layout, overview, schema
+from experiments.traces import layout, overview, schema, seal
+from experiments.traces.agreement import require_agreement
 from experiments.traces.columns import chunk
 from experiments.traces.damage import damage_told
 from experiments.traces.layout import Variables
@@ -131,12 +132,16 @@ class TraceWriter:
     def resume(cls, path: str | Path) -> TraceWriter:
         """Open a run that ended early, to go on with it; what it holds is not touched.
 
-        Raises TraceError when it is no trace file, another program is writing it, or it cannot be written.
+        Raises TraceError when it is no trace file, its tables contradict each other, another program is writing it, or
+        it cannot be written.
         """
         path = Path(path)
         with TraceReader(path) as reader:
             if reader.schema != schema.SCHEMA:
                 raise TraceError(f"{path}: has schema {reader.schema}; only {schema.SCHEMA} can be gone on with")
+            if not reader.sealed:
+                require_agreement(reader)
+        seal.take_off(path)
         try:
             file = h5py.File(path, "r+")
         except OSError as error:
@@ -347,7 +352,10 @@ class TraceWriter:
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file; may be called again. A disk that is full by then costs the end of the transcript alone."""
+        """Close the file and seal it; may be called again.
+
+        A disk that is full by then costs the end of the transcript and the seal alone.
+        """
         self._pool.shutdown()
         if self._file and not self._abandoned:
             try:
@@ -362,12 +370,15 @@ class TraceWriter:
         if self._abandoned:
             return
         try:
-            if self._file:
-                self._file.flush()
-                release(self._file)
+            if not self._file:
+                return
+            self._file.flush()
+            release(self._file)
+            guarded = seal.guarded(self._file)
             self._file.close()
         except (OSError, RuntimeError) as error:
             raise self._abandon(error) from error
+        seal.put_on(self.path, guarded)
 
     @_writes
     def _end_said(self) -> None:
@@ -379,3 +390,16 @@ class TraceWriter:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def seal_whole(path: Path) -> None:
+    """Seal a file that is whole but for its seal: its writer was killed when all was written.
+
+    Raises TraceError where its tables contradict each other.
+    """
+    with TraceReader(path) as reader:
+        if reader.sealed:
+            return
+        require_agreement(reader)
+        chunks = seal.guarded(reader.file)
+    seal.put_on(path, chunks)

@@ -278,7 +278,7 @@ def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = sweep(out, *ADAPTIVE, *TARGET)
     assert done.returncode == 0, done.stderr
     assert "not needed, since" in done.stderr
-    assert re.search(r"note: \d+ of 10 repeats were not needed for a type-A interval within 0.7 %", done.stdout)
+    assert re.search(r"note: \d+ of 10 repeats (was|were) not needed for a type-A interval within 0.7 %", done.stdout)
     return out
 
 
@@ -425,15 +425,12 @@ def test_a_run_is_gone_on_with_in_its_own_way(
     assert f"leave out {option[0]}" in capsys.readouterr().err
 
 
-def test_a_file_of_an_earlier_program_can_be_gone_on_with(minute: Path, tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_program_can_be_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "trace.h5"
-    path.write_bytes((minute / "trace.h5").read_bytes())
-    with h5py.File(path, "r+") as file:
+    path.write_bytes(Path("tests/golden/schema-1.h5").read_bytes())
+    with h5py.File(path) as file:
         length = len(file["captures/capture"])
-        for name in ("method", "part", "gap_before_s", "gate_moving_s", "gate_jitter_s"):
-            del file[f"captures/{name}"]
-        plan = json.loads(file["provenance/plan"][:].tobytes())
-    assert plan["method"] == {"long_s": 60.0, "long_batch": "longer-record", "target_u": None, "gain_check": False}
+        assert "method" not in file["captures"]
     TraceWriter.resume(path).close()
     with TraceReader(path) as reader:
         table = reader.captures()

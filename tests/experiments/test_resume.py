@@ -49,6 +49,7 @@ ROUNDS = {
         ("arming", 9),
         ("every cell visited, not marked", 1),
         ("marked complete", 1),
+        ("sealing", 1),
         ("reducing", 1),
         ("results being written", 2),
         ("report", 1),
@@ -57,7 +58,7 @@ ROUNDS = {
 }
 """Where one sweep is killed, gone on with, killed again (tests.kills), the how many times that it comes there."""
 
-COMPLETE = ("marked complete", "reducing", "results being written", "report", "outputs written")
+COMPLETE = ("marked complete", "sealing", "reducing", "results being written", "report", "outputs written")
 """Places where every cell has been visited."""
 
 
@@ -126,6 +127,7 @@ def test_a_sweep_that_is_killed_at_each_place_goes_on_to_the_same_result(
     assert not (out / "begun.json").exists()
     with TraceReader(out / "trace.h5") as reader:
         assert reader.complete
+        assert reader.sealed
         # What was committed before is still there, and nothing was measured twice.
         kept = [row["cell"] for row in reader.captures() if row["kind"] == "cell" and row["state"] == "committed"]
         assert sorted(kept) == sorted(set(kept))

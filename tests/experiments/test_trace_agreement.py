@@ -24,6 +24,7 @@ from experiments.traces.checking import check
 from experiments.traces.recovery import recover
 from tests.calibration.events import probe
 from tests.sweeps import ROOT, rows
+from tests.trace_files import without_seal
 
 TX1 = str(ROOT / "docs/benches/simulated-tx1.yaml")
 
@@ -318,13 +319,20 @@ def test_with_the_record_itself_a_file_whose_copy_of_it_was_changed_is_replayed(
 
 @pytest.mark.parametrize(
     "place",
-    ["captures/y_reference", "captures/host_s", "captures/network", "readings/quantity", "readings/value"],
+    [
+        *("captures/y_reference", "captures/host_s", "captures/network", "captures/settled_s", "captures/state"),
+        *("cells/capture", "cells/ended_s", "cells/state", "host_log/capture", "host_log/end_ns"),
+        *("readings/quantity", "readings/value", "sessions/began_utc_s", "sessions/environment"),
+    ],
 )
 def test_a_chunk_that_hdf5_does_not_find_any_more_is_told_and_gives_no_results(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    """HDF5's index of the chunks has no check sum, and what it does not list reads as zeros without a word."""
-    raw = bytearray(whole.read_bytes())
+    """HDF5's index of the chunks has no check sum, and what it does not list reads as zeros without a word.
+
+    So in a file whose writer was killed: one that was closed has a seal.
+    """
+    raw = bytearray(without_seal(Path(shutil.copy(whole, tmp_path / "t.h5"))).read_bytes())
     with h5py.File(whole) as file:
         address, dimensions = file[place].id.get_chunk_info(0).byte_offset, file[place].ndim
     # An entry of a node: the chunk's size and filters, its offset along each dimension and in an element, its address.
@@ -336,3 +344,16 @@ def test_a_chunk_that_hdf5_does_not_find_any_more_is_told_and_gives_no_results(
     assert not check(path).sound
     assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["edge_limit_s", "quiet_after_s", "done_after_trigger_s", "ended_s"])
+def test_a_variable_whose_name_changed_is_not_taken_for_one_that_was_never_written(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = without_seal(Path(shutil.copy(whole, tmp_path / "t.h5")))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"\0" + name.encode() + b"\0") + 3] ^= 1
+    path.write_bytes(raw)
+    assert not check(path).sound
+    assert replay.main([str(path), "--out", str(tmp_path / "x"), "--results-only"]) == 3
+    assert f"{name} is damaged" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from experiments.traces.__main__ import main
 from experiments.traces.checking import check
 from experiments.traces.recovery import recover
 from instruments.errors import TraceError
-from tests.trace_files import write_run
+from tests.trace_files import cut, write_run
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_a_truncated_file_gives_back_what_is_left(
 ) -> None:
     path, out = tmp_path / "t.h5", tmp_path / "new.h5"
     shutil.copy(whole, path)
-    os.truncate(path, int(path.stat().st_size * share))
+    cut(path, share)
     with pytest.raises(TraceError, match="recover"):
         TraceReader(path)
     found = check(path)

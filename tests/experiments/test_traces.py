@@ -20,6 +20,7 @@ from experiments.plan import make_plan
 from experiments.traces import CaptureRow, Reading, TraceReader, TraceWriter, check_writable
 from experiments.traces.checking import check
 from instruments.errors import TraceError
+from tests.trace_files import cut
 from tests.worlds import Bench
 
 SOURCES = {"current": "current", "voltage": "voltage", "markers": "markers"}
@@ -265,7 +266,7 @@ def _newer(path: Path) -> None:
 def test_a_truncated_file_is_named(tmp_path: Path, bench: Bench, share: float) -> None:
     path = tmp_path / "t.h5"
     write(path, bench)
-    os.truncate(path, int(path.stat().st_size * share))
+    cut(path, share)
     with pytest.raises(TraceError, match="cut off"):
         TraceReader(path)
 

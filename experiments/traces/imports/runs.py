@@ -75,7 +75,7 @@ def runs_of(picked: Picked, wanted: Wanted, lab: Lab, say: Callable[[str], None]
         last = min(last, int(after[0]) if len(after) else last)
         runs.append(replace(_run(picked, (first, last), span, lines, mine, flag, lab), edge_s=edge_s))
     lengths = ", ".join(f"{(stop - start) * recording.dt_s:.4g}" for (start, stop), *_ in spans[:5])
-    count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+    count = counted(len(runs), "run")
     say(f"{recording.path}: {count} of {lengths}{', ...' if len(spans) > 5 else ''} s")
     return runs
 
@@ -131,7 +131,7 @@ def _run(picked: Picked, around: Span, span: Span | None, lines: Bits, counts: C
         seen = len(window.batch_ends) if window is not None else None
     if span is not None and seen is not None and counts.batches not in (None, seen):
         raise ConfigError(
-            f"{picked.recording.where(span[0])}: in the run that begins there {counted(seen, 'batch', 'batches')} are "
+            f"{picked.recording.where(span[0])}: in the run that begins there {counted(seen, 'batch')} are "
             f"counted on the batch line, and {counts.batches} are asked for: leave out --batches, or see whether that "
             "line is what it is taken for"
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from experiments.traces.imports.recording import Recording, Series
 from instruments.errors import TraceError
+from instruments.wording import counted
 
 FORMAT = "scope-bin"
 _FILE = struct.Struct("<2s2sii")
@@ -85,7 +86,9 @@ def _waves(path: Path, data: bytes) -> Iterator[tuple[_Wave, Values]]:
         wave, values, at = _wave(f"{path}: waveform {number} at byte {at}", data, at)
         yield wave, values
     if at != len(data):
-        raise TraceError(f"{path}: {len(data) - at} bytes follow after the {count} waveforms that it announces")
+        raise TraceError(
+            f"{path}: {counted(len(data) - at, 'byte')} more than the {counted(count, 'waveform')} that it announces"
+        )
 
 
 def _wave(place: str, data: bytes, at: int) -> tuple[_Wave, Values, int]:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from instruments.errors import TraceError
+from instruments.wording import counted
 
 LARGEST = 50
 """Numbers of each column whose digits are looked at: the largest, which are known least."""
@@ -71,8 +72,8 @@ def read_table(path: Path, first: int, count: int, delimiter: str, wanted: Seque
     except (ValueError, OverflowError) as error:
         _complain(path, first, wanted, delimiter)
         raise TraceError(
-            f"{path}: is not a table of plain numbers, such as -1.5e-3, with {count} columns from line {first} on "
-            f"({str(error)[:120]})"
+            f"{path}: is not a table of plain numbers, such as -1.5e-3, with {counted(count, 'column')} from line "
+            f"{first} on ({str(error)[:120]})"
         ) from error
     values = frame[list(wanted)].to_numpy()
     blank = np.isnan(values).all(axis=1)
@@ -126,7 +127,7 @@ def _refuse_long_lines(path: Path, first: int, count: int, delimiter: str) -> No
                 number = line_number + int(k)
                 text = data[int(ends[k - 1]) + 1 if k else 0 : int(ends[k])].decode("utf-8", "replace").rstrip("\r")
                 if number >= first and text.rstrip().rstrip(delimiter).count(delimiter) >= count:
-                    raise TraceError(f"{path}:{number}: has more than the {count} cells of the header")
+                    raise TraceError(f"{path}:{number}: has more than the {counted(count, 'cell')} of the header")
                 if number >= first + PATIENCE:
                     break  # every line has an empty last cell
             line_number += len(ends)
