@@ -151,6 +151,7 @@ class Session:
     store: raw.RawStore
     window_s: float
     made: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    _asked: dict[str, str] = field(default_factory=dict)
 
     @property
     def lab(self) -> Lab:
@@ -163,7 +164,8 @@ class Session:
 
     def set_up(self) -> None:
         """Set the oscilloscope as a sweep does; feed nothing yet."""
-        bench_steps.set_up_scope(self.bench, self.window_s, self.say)
+        found = bench_steps.set_up_scope(self.bench, self.window_s, self.say)
+        self._asked = {name: found[name] for name in bench_steps.of_a_record(self.lab) if name in found}
         bench_steps.feed_board(self.bench, self.say)
 
     def prepare_clamp(self, *more: str, hand: Callable[[], None] | None = None) -> None:
@@ -198,6 +200,7 @@ class Session:
             window_s=self.window_s,
             readings=read,
         )
+        self._require_settings()
         current, voltage = self._averaged(capture, kind)
         return Steady(
             host_s,
@@ -212,6 +215,15 @@ class Session:
         self.store.add(
             kind, capture, sources(self.lab), host_s=host_s, utc_s=utc_s, window_s=self.window_s, done=done
         )  # fmt: skip
+        self._require_settings()
+
+    def _require_settings(self) -> None:
+        """Refuse what was recorded at other settings than those for which the record is to hold."""
+        if changed := bench_steps.strayed(self.bench, self._asked):
+            raise refuse(
+                "the oscilloscope's settings were changed meanwhile, at its front panel or by another program: "
+                f"{', '.join(changed)}; leave them alone and begin anew"
+            )
 
     def _averaged(self, capture: Capture, kind: str) -> tuple[MeanOfRecord, MeanOfRecord]:
         found = []
@@ -225,9 +237,10 @@ class Session:
             record = capture[sources(self.lab)[role]]
             bad = int(record.clipped().sum()), int(record.holes().sum())
             if any(bad):
+                lead = "range, turns and direction of the clamp" if role == "current" else "probe of the voltage"
                 raise CaptureError(
-                    f"{kind}: {bad[0]} samples of the {role} are clipped and {bad[1]} missing: "
-                    f"widen wiring.{role} in lab.yaml, or calibrate at less",
+                    f"{kind}: {bad[0]} samples of the {role} are clipped and {bad[1]} missing: widen wiring.{role} in "
+                    f"lab.yaml, or calibrate at less; where the span should hold what is there, look at the {lead}",
                     reason="clipped",
                     instrument="scope",
                 )

@@ -200,7 +200,12 @@ def _edge(runs: Sequence[Run], lab: Lab, falling: bool) -> Onset:
     try:
         return onset(t_s, np.array(repeats))
     except ValueError as error:
-        raise refuse(f"no step of the current at the gate's {'fall' if falling else 'rise'}: {error}") from error
+        span_ms = LOOK_SHARE * runs[0].capture.duration_s * 1e3
+        raise refuse(
+            f"no step of the current at the gate's {'fall' if falling else 'rise'}: {error}; the step of a line that "
+            f"is late by more than {0.25 * span_ms:.2g} ms, or early by more than {0.75 * span_ms:.2g} ms, shows with "
+            "a longer --window, up to 2"
+        ) from error
 
 
 def _software(r: Run) -> float:

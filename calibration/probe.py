@@ -29,6 +29,7 @@ from instruments.command import leave, run
 from instruments.e3645a.ratings import RANGE_LIMITS, programming_tolerance_a
 from instruments.errors import ConfigError, InstrumentError
 from instruments.lab import Lab
+from instruments.readback import Limits
 from instruments.scope_facts import clamp
 
 SHARES = (0.1, 0.3, 0.5, 0.75, 1.0)
@@ -261,6 +262,7 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
     """Fit the line and make the record; raises CalibrationError for figures that contradict each other."""
     offset = Offset(tuple(ZeroPoint(z.t_s, z.current.mean, z.current.u) for z in zeros), 0.0, 0.0)
     reference, top_a = plan.reference, max(plan.currents_a)
+    _require_same_current(known, reference, read_back_of(lab).current)
     x = np.array([k.amps for k in known])
     y = np.array([k.steady.current.mean - offset.at(k.steady.t_s) for k in known])
     u_x, u_y = np.array([k.u_amps for k in known]), np.array([k.steady.current.u for k in known])
@@ -287,6 +289,11 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
         for direction in ("up", "down")
     )
     hysteresis_a = abs(rising - falling)
+    if hysteresis_a > MOST_BOW * top_a:
+        raise refuse(
+            f"upwards and downwards the readings differ by {hysteresis_a * 1e3:.3g} mA, more than "
+            f"{MOST_BOW * 100:g} % of {top_a:g} A: the jaw was moved, or somebody touched the supply"
+        )
     # What is left of a memory of the clamp is no scatter: as a limit across the span it tilts the line.
     u_gain = math.hypot(line.u_slope, hysteresis_a / 2 / math.sqrt(3.0) / top_a)
     drift_a = zeros[1].current.mean - zeros[0].current.mean
@@ -316,6 +323,35 @@ def evaluate(zeros: tuple[Steady, Steady], known: Sequence[Known], plan: Plan, l
             for k, reading, residual in zip(known, y, line.residuals, strict=True)
         ],
     )  # fmt: skip
+
+
+def _require_same_current(known: Sequence[Known], reference: Reference, read_back: Limits) -> None:
+    """Refuse a reference that the supply's own read-back of the same currents contradicts, by more than both promise.
+
+    At each current, and in the slope over all, which is free of both their zeros. Where the read-back is the reference,
+    it is its own.
+    """
+    read = [k for k in known if k.steady.amps]
+    if reference.kind == "read-back" or len(read) < 2:
+        return
+    advice = "look at --shunt-ohm, at the voltmeter, and whether a reading was mistyped"
+    means_a = np.array([float(np.mean(k.steady.amps)) for k in read])
+    scatter_a = math.hypot(max(float(np.std(k.steady.amps)) for k in read), read_back.step / math.sqrt(12.0))
+    for k, read_a in zip(read, means_a, strict=True):
+        limit_a = read_back.of(read_a) + reference.relative_limit * abs(k.amps) + reference.offset_limit
+        if (apart_a := abs(k.amps - read_a)) > limit_a + 3 * scatter_a:
+            raise refuse(
+                f"by the shunt {k.amps:.4f} A flow where the supply reads {read_a:.4f} A, {apart_a:.2g} A apart where "
+                f"their makers allow {limit_a:.2g} A together: {advice}"
+            )
+    slope = float(np.polyfit(means_a, [k.amps for k in read], 1)[0])
+    u_slope = scatter_a / math.sqrt(float(np.sum((means_a - means_a.mean()) ** 2)))
+    limit = read_back.relative + reference.relative_limit
+    if abs(slope - 1) > limit + 3 * u_slope:
+        raise refuse(
+            f"the shunt's currents rise by {(slope - 1) * 100:+.2f} % more than those that the supply reads, where "
+            f"their makers allow {limit * 100:.2g} %: {advice}"
+        )
 
 
 def _summary(record: Record) -> list[str]:

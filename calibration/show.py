@@ -108,7 +108,7 @@ def _channel(record: ProbeRecord | VoltageRecord) -> list[str]:
     references = [p.reference for p in record.points]
     found = [
         f"channel {s.channel}: {wired}, {scale}",
-        f"against {_reference(record.reference, unit)} at {len(record.points)} points, "
+        f"against {_reference(record.reference, unit)} at {counted(len(record.points), 'point')}, "
         f"{min(references):.4g} to {max(references):.4g} {unit}",
         f"may be used from {valid.low:.4g} to {valid.high:.4g} {unit}: {_why(valid, references)}",
         f"gain {record.gain.value:.5f}, U (95 %) {relative_u(record) * 100:.2g} %, until it expires "
@@ -152,7 +152,7 @@ def _correlation(gain: Estimate, intercept: Estimate, shared: float) -> float:
 def _marker_delay(record: MarkerDelayRecord) -> list[str]:
     frames = record.start_frames
     return [
-        f"{record.dut}, {record.line} lines, {record.runs} runs",
+        f"{record.dut}, {record.line} lines, {counted(record.runs, 'run')}",
         f"gate's rise {_micro(record.rise_s)} after work begins, jitter {record.jitter_rise_s * 1e6:.2g} µs",
         f"gate's fall {_micro(record.fall_s)} after work ends, jitter {record.jitter_fall_s * 1e6:.2g} µs",
         f"start frames: {frames.read} of {frames.sent} read back",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -73,6 +74,18 @@ def _refuse(records: Records, said: Sequence[str]) -> None:
         )
 
 
+def still_fit(reader: TraceReader, now: datetime, *, require: bool = False) -> tuple[Records, list[str]]:
+    """The records of a run that is gone on with now, and what is to be said of those that no longer fit, or never did.
+
+    With `require` raises ConfigError as `judge` does.
+    """
+    records = records_of(reader, now)
+    said = records.complaints()
+    if require:
+        _refuse(records, said)
+    return records, said
+
+
 def to_json(records: Records) -> str:
     """Write records, used or not, with their very texts, for /provenance/calibrations."""
     return json.dumps(
@@ -91,10 +104,12 @@ def to_json(records: Records) -> str:
     )
 
 
-def records_of(reader: TraceReader) -> Records:
+def records_of(reader: TraceReader, now: datetime | None = None) -> Records:
     """The records that a run is to be reduced with: those stored in its file, less the kinds that `reader` was given.
 
-    Judged by the bench and the day of the run, not by today. Raises as `stored_records` does for those left.
+    Judged by the bench and the day of the run, not by today: that on which its last session at the bench began, so that
+    none outlives its expiry in a run that was gone on with; or by `now`, where it is about to be. Raises as
+    `stored_records` does for those left.
     """
     given = list(reader.calibrations or ())
     kinds = {filed.record.kind for filed in given}
@@ -102,8 +117,11 @@ def records_of(reader: TraceReader) -> Records:
     if not filed:
         return Records()
     captures = reader.captures()
-    times = [row["utc_s"] for row in captures if row["utc_s"] == row["utc_s"]]
-    when = datetime.fromtimestamp(min(times), UTC) if times else datetime.now(UTC)
+    began: dict[int, float] = {}
+    for row in captures:
+        if row["utc_s"] == row["utc_s"]:
+            began[row["session"]] = min(row["utc_s"], began.get(row["session"], math.inf))
+    when = now or (datetime.fromtimestamp(max(began.values()), UTC) if began else datetime.now(UTC))
     has_zero = any(row["kind"] == "zero" and row["state"] == "committed" for row in captures)
     return Records.choose(filed, Setup.of(reader.lab(), when, has_zero=has_zero), given)
 

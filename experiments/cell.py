@@ -31,6 +31,9 @@ WARMUP_S = 5.0
 ATTEMPTS = 3
 """How often a cell is tried when its record, not its device, was at fault."""
 
+MOVED = (SETTINGS_CHANGED, "markers-cut", NO_CODE)
+"""Codes of what somebody may have moved at the oscilloscope: a timebase or a trigger makes short and cut records."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +109,7 @@ class CellWork:
                 return attempt(0.8 ** (number - 1))
             except Rejected as error:
                 rejected = error
-                lost = error.capture < 0 or error.code == SETTINGS_CHANGED
+                lost = error.capture < 0 or error.code in MOVED
             except DutError as error:
                 rejected = because(error)
             except LinkError as error:

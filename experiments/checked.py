@@ -17,9 +17,10 @@ from experiments import clock_fit
 from experiments.capture_data import CaptureData, ReductionError, Wires, changed
 from experiments.measure import Measured, measure
 from experiments.plausible import SETTINGS_CHANGED, check_comparison, check_records, check_sign
-from experiments.related import Relation, relate
+from experiments.related import EARLY_S, Relation, relate
 from instruments import markers
 from instruments.lab import Lab
+from instruments.wording import counted
 
 Log = Sequence[int] | NDArray[np.int64]
 
@@ -103,8 +104,9 @@ class Checks:
         framed = data.start_frame is not None
         if markers.swapped(bits, wires.gate_bit, wires.batch_bit, data.batches or 0, framed=framed):
             return ReductionError(
-                f"gate and batch line are swapped: D{wires.batch_bit} shows one run of {data.batches} batches, if it "
-                f"is the gate: swap the two wires, or wiring.gate and wiring.batch in lab.yaml ({error})",
+                f"gate and batch line are swapped: D{wires.batch_bit} shows one run of "
+                f"{counted(data.batches or 0, 'batch')}, if it is the gate: swap the two wires, or "
+                f"wiring.gate and wiring.batch in lab.yaml ({error})",
                 "lines-unrelated",
             )
         return error
@@ -127,7 +129,7 @@ class Checks:
             data = changed(data, flags=(*data.flags, UNCHECKED))
         elif related.late:
             data = changed(data, flags=(*data.flags, LATE))
-        elif related.early:
+        elif related.early and related.stayed_s > EARLY_S + max(0.0, -self.delay_s):
             data = changed(data, flags=(*data.flags, EARLY))
         return changed(measured, data=data, clock=fitted)
 

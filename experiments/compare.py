@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.command import complain, leave, run, tell
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.comparison.context import Difference
@@ -137,10 +138,12 @@ def notes_of(a: Side, b: Side, rows: Sequence[ComparedRow], found: Sequence[Diff
             "for itself"
         )
     if single := sum(min(row.repeats) < 2 for row in rows):
-        notes.append(f"{single} rows have one repeat only: nothing is known of their scatter, so nothing is concluded")
+        notes.append(
+            f"one repeat only: {counted(single, 'row')}; nothing is known of the scatter, so nothing is concluded"
+        )
     if flagged := [row for row in rows if row.flags]:
         codes = ", ".join(dict.fromkeys(code for row in flagged for code in row.flags))
-        notes.append(f"{len(flagged)} rows are flagged in A or B (docs/flags.md): {codes}")
+        notes.append(f"flagged in A or B (docs/flags.md): {counted(len(flagged), 'row')}, {codes}")
     return notes
 
 
@@ -200,7 +203,7 @@ def _text(
             plain_table(table_lines(rows)),
             "",
             f"± is the half-width of the 95 % interval. Equivalent: within {margin * 100:g} % of A. p-values are",
-            f"corrected for {len(rows)} rows (Holm); Welch's is of the repeats alone.",
+            f"corrected for {counted(len(rows), 'row')} (Holm); Welch's is of the repeats alone.",
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
             *(["", "A AND B WERE NOT MADE IN THE SAME CONTEXT."] if any(d.decisive for d in found) else []),
             *(f"note: {one_line(note)}" for note in notes),

@@ -73,7 +73,7 @@ class CellValues:
     batches that were recorded; `pieces` are the stretches that were recorded, `captured_s` long together,
     `clock_limit_s` limits the error of a `duration_s` by the device's clock, `unseen` is what its quantities may be
     off since not all of it was recorded. `idle_limit_w` limits what the idle power did meanwhile, where no
-    `idle_change` tells.
+    `idle_change` tells (None: not known yet).
     """
 
     images: int
@@ -94,11 +94,16 @@ class CellValues:
     captured_s: float | None = None
     clock_limit_s: float | None = None
     unseen: Mapping[str, tuple[Unseen, ...]] = field(default_factory=dict)
-    idle_limit_w: float = 0.0
+    idle_limit_w: float | None = None
     idle_change: Change | None = None
     idle_error_a: float | None = None
     idle_error_v: float | None = None
     run_images: int | None = None
+
+    @property
+    def idle_unknown(self) -> bool:
+        """Whether nothing limits yet what the idle power did during the run."""
+        return self.idle_change is None and self.idle_limit_w is None
 
     @property
     def run_j(self) -> float:
@@ -189,6 +194,8 @@ def _components(quantity: str, cells: list[CellValues]) -> list[Component]:
         parts += _of_power(quantity, cells)
     if quantity.endswith(("per_image_s", "per_image_j")):
         parts += _of_time(quantity, cells)
+    elif quantity in ("power_w", "net_power_w"):
+        parts += _of_ends(cells)
     return parts + _of_unseen(quantity, cells)
 
 
@@ -274,7 +281,7 @@ def _idle_limit_w(cells: list[CellValues]) -> float:
     Only what repeats counts, and what noise does not explain; what differs from run to run is in their scatter.
     """
     changes = [c.idle_change for c in cells if c.idle_change is not None]
-    others_w = sum(c.idle_limit_w for c in cells if c.idle_change is None)
+    others_w = sum(c.idle_limit_w or 0.0 for c in cells if c.idle_change is None)
     if not changes:
         return others_w / len(cells)
     n = len(changes)
@@ -311,6 +318,16 @@ def _of_gain(channel: Channel, value: float) -> list[Component]:
             for t in gain.others
         ),
     ]
+
+
+def _of_ends(cells: list[CellValues]) -> list[Component]:
+    """What idle power a mean over the loop may hold where its ends were not told by a line, beyond half a sample."""
+    step_w = _mean(c.power_w - c.idle_w for c in cells)
+    beyond = (0.0 if c.edge_s is None else max(0.0, c.edge_s - c.dt_s / 2) / c.duration_s for c in cells)
+    share = math.sqrt(math.fsum(one**2 for one in beyond)) / len(cells)
+    if share == 0:
+        return []
+    return [limit(f"idle power at the loop's {end}", share, step_w, "1") for end in ("rise", "fall")]
 
 
 def _of_time(quantity: str, cells: list[CellValues]) -> list[Component]:

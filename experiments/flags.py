@@ -6,7 +6,8 @@ docs/flags.md says what each code means and why its limit is where it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ FLAGS: Mapping[str, str] = {
     "lines-late": "the current rises before the gate: the marker lines lag behind the work",
     "lines-early": "the current follows the gate late at both ends: the marker lines move before the work",
     "baseline-not-idle": "the board took more or less around its runs than at rest",
+    "other-voltage": "the board was fed with another voltage than lab.yaml says",
     "gain-unlikely": "a channel's gain is further from 1 than twice its makers' limits",
     "gain-drifted": "the supply's read-back during the run or the sweep contradicts the gain",
     "calibration-disagrees": "a calibration record and the run's own comparison contradict each other",
@@ -151,6 +153,8 @@ def with_code(told: str, code: str) -> str:
 def in_order(codes: Iterable[str]) -> tuple[str, ...]:
     """Give each code once, in the order of `FLAGS`; unknown ones of a later release last."""
     found = set(codes)
+    if not found:
+        return ()
     return (*(code for code in FLAGS if code in found), *sorted(found - set(FLAGS)))
 
 
@@ -170,27 +174,52 @@ def reference_s(done: Facts) -> dict[str, dict[str, list[float]]]:
 def slow_references(told: Sequence[Facts], *, shared: bool = False) -> list[bool]:
     """Judge the reference work of all runs of a sweep, in their order: which were slow before or after their run.
 
-    Of each side counts the lower quartile of its rounds: a moment's disturbance slows some of them, other work and held
-    clocks slow all. It is held against the same side of the others: against the median of the first runs, or the lower
-    quartile of all where that is quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run to
-    run where that is more, and beyond `MOST_SHARE` in any case. With `shared` the board's processors are the bench's
-    own, which is at work itself after every run: there only `MOST_SHARE` counts after a run.
+    As `References.slow` does.
     """
-    slow = [False] * len(told)
-    sides: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for index, done in enumerate(told):
+    references = References()
+    for number, done in enumerate(told):
+        references.add(number, done)
+    slow = references.slow(range(len(told)), shared=shared)
+    return [number in slow for number in range(len(told))]
+
+
+class References:
+    """Takes what devices told of their runs, and keeps of each how long the reference work took: the lower quartiles
+    of its rounds before and after. A moment's disturbance slows some of them, other work and held clocks slow all."""
+
+    def __init__(self) -> None:
+        self._sides: dict[tuple[str, str], tuple[array[int], array[float]]] = {}
+
+    def add(self, number: int, done: Facts) -> None:
+        """Take a run; they are judged in the order of their numbers."""
         for work, times_s in reference_s(done).items():
             for side, rounds_s in times_s.items():
-                sides.setdefault((work, side), []).append((index, lower_quartile(rounds_s)))
-    for (_, side), found in sides.items():
-        times = np.sort([seconds for _, seconds in found])
-        usual_s = min(median(np.array([seconds for _, seconds in found[:FIRST_RUNS]])), lower_quartile(times.tolist()))
-        share = MOST_SHARE
-        if not (shared and side == "after"):
-            share = min(max(SLOW_SHARE, SPREADS * _scatter(times)), MOST_SHARE)
-        for index, seconds in found:
-            slow[index] |= seconds > usual_s * (1 + share)
-    return slow
+                numbers, seconds = self._sides.setdefault((work, side), (array("q"), array("d")))
+                numbers.append(number)
+                seconds.append(lower_quartile(rounds_s))
+
+    def slow(self, runs: Collection[int], *, shared: bool = False) -> set[int]:
+        """Which of these runs were slow before or after.
+
+        Each side is held against the same side of the others: against the median of the first runs, or the lower
+        quartile of all where that is quicker. It is slow beyond `SLOW_SHARE`, or `SPREADS` times the scatter from run
+        to run where that is more, and beyond `MOST_SHARE` in any case. With `shared` the board's processors are the
+        bench's own, which is at work itself after every run: there only `MOST_SHARE` counts after a run.
+        """
+        found: set[int] = set()
+        for (_, side), (numbers, seconds) in self._sides.items():
+            known = np.flatnonzero(np.isin(numbers, [*runs]))
+            known = known[np.argsort(np.array(numbers)[known], kind="stable")]
+            if not known.size:
+                continue
+            times = np.array(seconds)[known]
+            ranked = np.sort(times)
+            usual_s = min(median(times[:FIRST_RUNS]), lower_quartile(ranked.tolist()))
+            share = MOST_SHARE
+            if not (shared and side == "after"):
+                share = min(max(SLOW_SHARE, SPREADS * _scatter(ranked)), MOST_SHARE)
+            found.update(numbers[k] for k in known[times > usual_s * (1 + share)])
+        return found
 
 
 def _scatter(ranked: NDArray[np.float64]) -> float:

@@ -64,6 +64,8 @@ def _window(row: Mapping[str, str | None], place: str) -> HandWindow:
     start, stop = (_seconds(row["start_s"], place), _seconds(row["stop_s"], place))
     if not start < stop:
         raise ConfigError(f"{place}: start_s {start} is not before stop_s {stop}")
+    if row.get(None):  # type: ignore[call-overload]
+        raise ConfigError(f"{place}: has more cells than the header has names: a decimal is written with a point")
     digits = max(int(value.as_tuple().exponent) for value in (start, stop))
     counts = {name: text if name == "network" else _whole(text, place) for name in COUNTS if (text := row.get(name))}
     capture = row.get("capture")

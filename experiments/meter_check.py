@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.command import complain, leave, run, say
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.meters.trains import MeterCheck
@@ -195,7 +196,9 @@ def _closing(found: MeterCheck) -> Sequence[str]:
     lines = ["Errors are against the true energy." if found.source == "simulated" else "Errors are against ours."]
     if found.source == "simulated":
         inside = sum(abs(t.our_error) <= t.relative_u for t in found.trains)
-        lines.append(f"The truth lies in our 95 % interval in {inside} of {len(found.trains)} records (simulated).")
+        lines.append(
+            f"The truth lies in our 95 % interval in {inside} of {counted(len(found.trains), 'record')} (simulated)."
+        )
     if found.sensor is None:
         lines.append(
             "No sensor was checked: none was read while the trains ran; --sensor NAME, when measuring, reads one."

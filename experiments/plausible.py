@@ -305,7 +305,7 @@ def _is_step(ratio: float) -> bool:
 
 
 def check_sign(lab: Lab, window: Moments) -> None:
-    """Refuse a mean current that is more negative than any zero of the clamp."""
+    """Refuse a mean current that is more negative than any zero of the clamp, and a voltage below 0."""
     limit_a = clamp(lab).offset_limit_a
     if window.mean_i < -limit_a:
         raise ReductionError(
@@ -313,6 +313,8 @@ def check_sign(lab: Lab, window: Moments) -> None:
             f"{limit_a * 1e3:.3g} mA): turn the clamp round, or change probe.reversed in lab.yaml",
             "reversed-probe",
         )
+    if window.mean_v < 0:
+        raise ReductionError(_backwards(f"{window.mean_v:.4g}"), "reversed-probe")
 
 
 def _share(record: Record, *, low: bool) -> float:

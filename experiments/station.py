@@ -70,6 +70,12 @@ class Rejected(Exception):
         super().__init__(reason)
         self.capture, self.retry, self.outcome, self.code = capture, retry, outcome, code
 
+    @property
+    def shouted(self) -> str:
+        """The outcome in capitals and the reason; the outcome once, where the reason names it."""
+        reason, loud = str(self), self.outcome.upper()
+        return reason.replace(self.outcome, loud, 1) if self.outcome in reason else f"{loud}: {reason}"
+
 
 class PowerLost(BenchError):
     """The supply no longer feeds the board, so that nothing can be measured until somebody has seen to it."""
@@ -130,20 +136,12 @@ class Station:
         return found
 
     def require_settings(self) -> None:
-        """Raise ReductionError where somebody has set the oscilloscope otherwise since it was set up.
-
-        To be called after a record was fetched, so that what was changed before it or during it is seen.
-        """
-        if not self._asked:  # a driver of another family names its settings otherwise
-            return
+        """Raise ReductionError where somebody has set the oscilloscope otherwise since it was set up."""
         try:
-            found = self.bench.scope.read_back(list(self._asked))
+            changed = bench_steps.strayed(self.bench, self._asked)
         except InstrumentError as error:
             _log.warning("whether the oscilloscope's settings are still those of the sweep is not known: %s", error)
             return
-        changed = [
-            f"{name} is {found[name]}, not {asked}" for name, asked in self._asked.items() if found[name] != asked
-        ]
         if changed:
             raise ReductionError(
                 f"the oscilloscope's settings were changed during the sweep, at its front panel or by another program: "
@@ -201,8 +199,9 @@ class Station:
             (row,) = results([measured], calibration)
         except ReductionError as error:
             return f"measured, but {error}"
-        energy, power = row.energy_per_image_j, row.power_w
-        return f"{energy.value * 1e3:.4g} mJ/image, {power.value:.4g} W, {row.time_per_image_s.value * 1e3:.4g} ms"
+        values = (row.energy_per_image_j.value * 1e3, row.power_w.value, row.time_per_image_s.value * 1e3)
+        energy, power, time = (f"{value:#.4g}".rstrip(".") for value in values)
+        return f"{energy} mJ/image, {power} W, {time} ms"
 
     def device(self) -> Dut:
         """The device's agent, started if need be. Raises Rejected when it does not start.

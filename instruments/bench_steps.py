@@ -5,7 +5,7 @@ Nothing is stored here. Each step leaves the bench safe to leave; the output end
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -96,6 +96,17 @@ def of_a_record(lab: Lab) -> list[str]:
         "ACQuire:TYPE",
         "POD1:THReshold",
     ]
+
+
+def strayed(bench: Bench, asked: Mapping[str, str]) -> list[str]:
+    """Say which settings of the oscilloscope are others than those that it told when it was set up.
+
+    To be asked after a record was fetched, so that what was changed before it or during it is seen.
+    """
+    if not asked:  # a driver of another family names its settings otherwise
+        return []
+    found = bench.scope.read_back(list(asked))
+    return [f"{name} is {found[name]}, not {value}" for name, value in asked.items() if found[name] != value]
 
 
 def set_window(bench: Bench, window_s: float) -> None:

@@ -30,6 +30,9 @@ TRACE, RESULTS = "trace.h5", "results.csv"
 TABLE = "all, as in the table"
 """The one component of a budget of which a table tells the interval alone: what it is distributed like is not known."""
 
+MOST = 1e30
+"""What no energy, power or time reaches, nor falls below its inverse, in SI units."""
+
 Key = tuple[str, int]
 
 
@@ -132,8 +135,9 @@ def _of_csv(path: Path) -> Side:
             if not line["energy_per_image_j"]:
                 empty[key] = line.get("outcome") or "no result"
                 continue
-            repeats = int(line["repeats"])
-            if wrong := [n for n in QUANTITIES if not (math.isfinite(float(line[n])) and float(line[f"{n}_u"]) >= 0)]:
+            if (repeats := int(line["repeats"])) < 1:
+                raise ValueError(f"a result of {repeats} repeats is none")
+            if wrong := [n for n in QUANTITIES if not _is_result(float(line[n]), float(line[f"{n}_u"]))]:
                 raise ValueError(f"{wrong[0]} {line[wrong[0]]} ± {line[wrong[0] + '_u']} is no result")
             alone = {name: _budget(name, float(line[name]), float(line[f"{name}_u"]), repeats) for name in QUANTITIES}
             budgets = {name: _same(budget, beside.get((*key, name))) for name, budget in alone.items()}
@@ -149,6 +153,11 @@ def _of_csv(path: Path) -> Side:
     }
     side = Side(path, source == "simulated", math.nan, facts, rows, empty, None)
     return _with_context(side, path.with_name(TRACE)) if path.with_name(TRACE).is_file() else side
+
+
+def _is_result(value: float, half_width: float) -> bool:
+    """Whether a mean and its interval can be those of an energy, a power or a time: no nothing, and no damage."""
+    return 1 / MOST < value < MOST and 0 <= half_width < MOST
 
 
 def _with_context(side: Side, trace: Path) -> Side:

@@ -31,6 +31,8 @@ LEVEL = 0.05
 """Chance at which a row may be called equivalent or different by mistake, in the whole table."""
 
 REPEATABILITY = "repeatability"
+OF_BOTH = "A and B: repeatability"
+"""The scatter of a difference's repeats where all rows are taken together for it."""
 SPREAD = "spread"
 """The flag of a row whose repeats scatter by more than a cause that held still explains."""
 
@@ -75,6 +77,17 @@ class Scatter:
         others = [c for c in budget.components if c.name != REPEATABILITY]
         own = Component(REPEATABILITY, u, 1.0, budget.unit, self.dof, "t")
         return replace(budget, components=(*others, own))
+
+    def once(self, difference: Budget) -> Budget:
+        """The budget of a difference with this as the one estimate that it is for both sides.
+
+        As two errors they would count for twice the degrees of freedom (GUM G.4.1 is of independent ones).
+        """
+        both = [c for c in difference.components if c.name in (f"A: {REPEATABILITY}", f"B: {REPEATABILITY}")]
+        u = math.hypot(*(c.u for c in both))
+        own = Component(OF_BOTH, u, 1.0, difference.unit, self.dof, "t")
+        others = [c for c in difference.components if c not in both]
+        return replace(difference, components=(*others, own) if u > 0 else tuple(others))
 
 
 @dataclass(frozen=True)
@@ -162,6 +175,8 @@ def _column(name: str, keys: Sequence[Key], a: Side, b: Side, shared: Shared, ma
         if together is not None:
             left, right = _scattered(name, left, together), _scattered(name, right, together)
         d = difference(name, left, right, (a.calibration, b.calibration), shared)
+        if together is not None:
+            d = together.once(d)
         limit = margin * abs(left.budgets[name].value)
         may_be = _may_be(d)
         d = max(may_be[:2], key=Budget.expanded)

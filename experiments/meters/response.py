@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,12 @@ class Response:
 
 
 def respond(series: Sequence[Series], *, is_counter: bool = False) -> Response | None:
-    """Find out what a sensor is; None where it told too little, or never moved."""
-    usable = [s for s in series if s.t_s.size > 1]
+    """Find out what a sensor is; None where it told too little, or never moved.
+
+    What is no reading is left out: no numbers, times that do not go forward, and a counter that fell, as one that began
+    anew.
+    """
+    usable = [s for s in map(_sound, series) if s.t_s.size > 1]
     if not usable:
         return None
     renewals = np.concatenate([_renewals(s) for s in usable])
@@ -77,7 +81,7 @@ def respond(series: Sequence[Series], *, is_counter: bool = False) -> Response |
         return None
     renewal_s = float(np.median(renewals))
     if is_counter:
-        values = np.concatenate([np.diff(s.values) / np.diff(s.t_s) for s in usable])
+        values = np.concatenate([(np.diff(s.values) / np.diff(s.t_s))[_counts(s)] for s in usable])
     else:
         values = np.concatenate([s.values for s in usable])
     swing_w = float(values.std())
@@ -113,6 +117,19 @@ def respond(series: Sequence[Series], *, is_counter: bool = False) -> Response |
     )
 
 
+def _sound(series: Series) -> Series:
+    """The readings that are numbers and came after those before."""
+    kept = np.isfinite(series.t_s) & np.isfinite(series.values)
+    t_s = series.t_s[kept]
+    forward = np.diff(np.maximum.accumulate(t_s), prepend=-np.inf) > 0 if t_s.size else np.zeros(0, bool)
+    return replace(series, t_s=t_s[forward], values=series.values[kept][forward])
+
+
+def _counts(series: Series) -> NDArray[np.bool_]:
+    """Between which of its readings a counter went on, (readings - 1,)."""
+    return np.asarray(np.diff(series.values) >= 0)
+
+
 def _renewals(series: Series) -> Floats:
     """Times between values that differ."""
     new = np.concatenate(([True], np.diff(series.values) != 0))
@@ -124,8 +141,8 @@ def _models(series: Sequence[Series], window_s: float, is_counter: bool) -> Floa
     late = _DELAYS_S[:, None]
     parts = []
     for s in series:
-        ends = s.t_s[1:] if is_counter else s.t_s
-        begins = s.t_s[:-1] if is_counter else s.t_s - window_s
+        ends = s.t_s[1:][_counts(s)] if is_counter else s.t_s
+        begins = s.t_s[:-1][_counts(s)] if is_counter else s.t_s - window_s
         parts.append(s.power.mean(begins - late, ends - late))
     return np.concatenate(parts, axis=1)
 

@@ -23,6 +23,7 @@ from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments.errors import ConfigError, TraceError
 from instruments.waveform import Record
+from instruments.wording import counted
 
 STEADY = "busy:20"
 """Work without pauses: with it the gains are found and duties are compared."""
@@ -170,7 +171,7 @@ def check(reader: TraceReader, sensor: str = "") -> MeterCheck:
                 names.append(told[1:])
     notes = tuple(f"{r.label}: {r.outcome}: {r.reason}" for r in outcome.rejected)
     if outcome.missing:
-        notes += (f"{outcome.missing} trains were not measured",)
+        notes += (f"not measured: {counted(outcome.missing, 'train')}",)
     found.sort(key=lambda t: (t.period_s, t.duty, t.train, t.repeat))
     return MeterCheck(outcome.source, tuple(found), _finding(sensor, series, names) if sensor else None, notes)
 

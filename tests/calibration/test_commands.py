@@ -27,15 +27,18 @@ from calibration.choice import Setup
 from calibration.records import MarkerDelayRecord, ProbeRecord, VoltageRecord, load, parse, save, text_of
 from calibration.show import relative_u
 from experiments import power_sweep, replay
+from experiments.calibrations import records_of, still_fit
 from experiments.outcome import results_csv
 from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
+from instruments.errors import ConfigError
 from instruments.simulated.station import Station
 from tests.sweeps import ROOT, output_is_on, rows, run, run_undrawn, served_bench
 
 TX1 = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
 SEED, DELAY_S = 5, 3e-4
+ENERGY = "energy_per_image_j"
 QUICK = ["--networks", "busy:20", "--batches", "2", "--repeats", "1", "--window", "0.5", "--seed", str(SEED)]
 
 
@@ -332,6 +335,23 @@ def test_a_replay_judges_by_the_day_of_the_run(bench: Bench, swept: Path, tmp_pa
         assert any("old.yaml (probe) is not used: expired" in note for note in reduce_run(reader).notes)
 
 
+def test_a_run_that_is_gone_on_with_after_its_record_expired_rests_on_it_no_more(bench: Bench, swept: Path) -> None:
+    days = timedelta(days=1)
+    expires = bench.record("probe").expires
+    with TraceReader(swept / "trace.h5") as reader:
+        records, said = still_fit(reader, expires - days, require=True)
+        assert records.probe is not None
+        assert not said
+        records, said = still_fit(reader, expires + days)
+        assert records.probe is None
+        assert any("(probe) is not used: expired" in line for line in said)
+        with pytest.raises(ConfigError, match=r"--require-calibration: .*expired"):
+            still_fit(reader, expires + days, require=True)
+        later = [*reader.captures(), {**reader.captures()[-1], "session": 1, "utc_s": (expires + days).timestamp()}]
+        reader.captures = lambda: later  # type: ignore[method-assign]
+        assert records_of(reader).probe is None
+
+
 def test_a_sweep_without_any_record_may_be_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--lab", str(bench.lab), "--dry-run", *QUICK]
     assert power_sweep.main([*asked, "--require-calibration"]) == 2
@@ -358,6 +378,88 @@ def test_a_wrong_clamp_makes_no_record(tmp_path: Path, capsys: pytest.CaptureFix
         assert len(reader.captures()) == 7
     assert probe.main(["--lab", str(lab), "--out", str(out)]) == 2
     assert "none is ever overwritten" in capsys.readouterr().err
+
+
+PANEL = '  seed: 1\n  faults: {{scope: [{{kind: panel, matching: "WAV.*DATA", skip: 13, commands: "{}"}}]}}\n'
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "commands", "told"),
+    [
+        (probe, ["--currents", "0.3,0.8,1.2"], ":CHANnel1:SCALe 0.5", "CHANnel1:RANGe is "),
+        (voltage, [], ":CHANnel3:SCALe 10", "CHANnel3:RANGe is "),
+        (marker_delay, ["--runs", "6"], ":CHANnel1:COUPling AC", "CHANnel1:COUPling is AC, not DC"),
+    ],
+)
+def test_settings_that_are_changed_during_a_calibration_make_no_record(
+    module: Any, options: list[str], commands: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was recorded then is of another range, or of no current at all."""
+    lab = bench_file(tmp_path, ("  seed: 1\n", PANEL.format(commands)))
+    out = tmp_path / "record.yaml"
+    if module is not marker_delay:
+        options = [*options, "--window", "0.4"]
+    assert module.main(["--lab", str(lab), "--out", str(out), "--quiet", *options]) == 1
+    said = capsys.readouterr().err
+    assert "settings were changed meanwhile, at its front panel or by another program" in said
+    assert told in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("wrong", [1.03, 1.008, None])
+def test_a_shunt_that_contradicts_the_supply_makes_no_record(
+    wrong: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shunt of another resistance than is said, by as little as the zeros hide, or one reading that was mistyped."""
+    factors = [wrong] * 5 if wrong is not None else [1.0, 1.0, 1.01, 1.0, 1.0]
+    answers = tmp_path / "answers.txt"
+    currents = (0.3, 0.8, 1.2, 1.0, 0.55)
+    answers.write_text("".join(f"{0.1 * a * k}\n" for a, k in zip(currents, factors, strict=True)))
+    shunt = ["--reference", "shunt", "--shunt-ohm", "0.1", "--shunt-limit", "2e-4", "--voltmeter", "1e-4,1e-5"]
+    options = ["--window", "0.4", "--currents", "0.3,0.8,1.2", "--answers", str(answers), *shunt, "--quiet"]
+    out = tmp_path / "record.yaml"
+    assert probe.main(["--lab", str(bench_file(tmp_path)), "--out", str(out), *options]) == 1
+    assert "--shunt-ohm, at the voltmeter, and whether a reading was mistyped" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_lines_that_are_early_are_flagged_until_a_record_says_by_how_much(tmp_path: Path) -> None:
+    lab, out = bench_file(tmp_path), tmp_path / "record.yaml"
+    lab.write_text(lab.read_text().replace("marker_delay_s: 0.0003", "marker_delay_s: -0.03"))
+    assert marker_delay.main(["--lab", str(lab), "--out", str(out), "--runs", "6", "--window", "0.5", "--quiet"]) == 0
+    for name, options in (("without", []), ("with", ["--calibration", str(out)])):
+        done = run_undrawn("experiments.power_sweep", "--lab", lab, *QUICK, *options, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        (row,) = rows(tmp_path / name / "results.csv")
+        assert ("lines-early" in row["flags"].split()) is (name == "without")
+        energy, u, truth = (float(row[k]) for k in (ENERGY, f"{ENERGY}_u", f"true_{ENERGY}"))
+        assert (abs(energy - truth) < u) is (name == "with")
+
+
+def test_a_line_that_is_later_than_the_record_shows_is_told_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = ("marker_delay_s: 0.0003", "marker_delay_s: 0.006")
+    lab, out = bench_file(tmp_path), tmp_path / "record.yaml"
+    assert late[0] in lab.read_text()
+    lab.write_text(lab.read_text().replace(*late))
+    options = ["--lab", str(lab), "--out", str(out), "--runs", "6", "--quiet"]
+    assert marker_delay.main(options) == 1
+    assert "late by more than 2 ms, or early by more than 6 ms, shows with a longer --window" in capsys.readouterr().err
+    out.with_suffix(".h5").unlink()
+    assert marker_delay.main([*options, "--window", "0.5"]) == 0
+    record = load(out).record
+    assert isinstance(record, MarkerDelayRecord)
+    assert record.rise_s.value == pytest.approx(0.006, abs=1e-4)
+
+
+def test_a_clamp_the_wrong_way_round_is_told_and_not_the_span_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = "  faults: {leads: [{lead: current, kind: gain, factor: -1}]}\n"
+    lab, out = bench_file(tmp_path, ("  seed: 1\n", f"  seed: 1\n{faults}")), tmp_path / "record.yaml"
+    assert probe.main(["--lab", str(lab), "--out", str(out), "--quiet", "--window", "0.4"]) == 3
+    assert "look at the range, turns and direction of the clamp" in capsys.readouterr().err
 
 
 def connect(state: Path, load: float | str) -> None:

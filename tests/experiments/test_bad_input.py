@@ -20,9 +20,10 @@ from experiments.traces.__main__ import main as traces_main
 from instruments import lab as lab_yaml
 from instruments.e3645a.ratings import READ_BACK
 from tests import foreign_files as foreign
-from tests.sweeps import ROOT, rows, run
+from tests.sweeps import ROOT, rows, run, run_undrawn
 
 VIRTUAL = ROOT / "docs" / "benches" / "simulated-tx1.yaml"
+ENERGY = "energy_per_image_j"
 ONE_CELL = ["--networks", "busy:4", "--batches", "2", "--repeats", "1", "--window", "0.4"]
 WIDE = {"wiring": {"current": {"low_a": -9.0, "high_a": 9.9}}}
 
@@ -195,6 +196,34 @@ def test_a_read_back_that_stands_still_ends_a_sweep_at_its_first_comparison(tmp_
     assert (row["outcome"], row["flags"]) == ("not measured", "stuck-read-back")
 
 
+def test_a_read_back_that_comes_to_stand_still_during_a_sweep_is_seen_by_the_idle_board_after_it(
+    tmp_path: Path,
+) -> None:
+    """It moved from the idle board to the one at work, and then no more: 1.6 % beside what flows."""
+    lab, out = tmp_path / "lab.yaml", tmp_path / "run"
+    fault = '{kind: replace, matching: MEAS.*CURR, data: "+6.7E-01\\n", skip: 3, times: 0}'
+    lab.write_text(VIRTUAL.read_text().replace("simulation:\n", f"simulation:\n  faults: {{supply: [{fault}]}}\n"))
+    done = run_undrawn("experiments.power_sweep", "--lab", lab, *ONE_CELL, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("a gain capture was not used: stuck-read-back: the supply reads 0.67 A") == 2
+    (row,) = rows(out / "results.csv")
+    energy, u, truth = (float(row[name]) for name in (ENERGY, f"{ENERGY}_u", f"true_{ENERGY}"))
+    assert u > 0.03 * energy  # that of the makers' limits
+    assert abs(energy - truth) < u
+
+
+@pytest.mark.parametrize(("set_v", "flag"), [(18.5, "other-voltage"), (18.95, "")])
+def test_a_supply_that_is_set_to_another_voltage_at_its_front_panel(set_v: float, flag: str, tmp_path: Path) -> None:
+    lab, out = tmp_path / "lab.yaml", tmp_path / "run"
+    hand = f'{{kind: panel, matching: MEAS.*CURR, skip: 2, commands: "VOLT {set_v}"}}'
+    lab.write_text(VIRTUAL.read_text().replace("simulation:\n", f"simulation:\n  faults: {{supply: [{hand}]}}\n"))
+    done = run_undrawn("experiments.power_sweep", "--lab", lab, *ONE_CELL, "--out", out)
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(out / "results.csv")
+    assert ("other-voltage" in row["flags"].split()) is bool(flag)
+    assert (f"the farthest at {set_v:g}" in done.stdout) is bool(flag)
+
+
 def test_a_supply_that_reads_next_to_nothing_proves_nothing_about_the_clamp() -> None:
     assert gain_fault(lab_yaml.load(VIRTUAL), 0.2, 19.0, 0.01, 19.0) is None
 
@@ -232,6 +261,10 @@ def test_the_same_recording_twice_is_one_measurement(tmp_path: Path, signal: for
 
 def test_a_current_the_wrong_way_round(tmp_path: Path, signal: foreign.Signal) -> None:
     assert imported(tmp_path, signal, 1, "--scale", "current=-10") == ["rejected", "reversed-probe"]
+
+
+def test_a_voltage_the_wrong_way_round(tmp_path: Path, signal: foreign.Signal) -> None:
+    assert imported(tmp_path, replace(signal, voltage_v=-signal.voltage_v)) == ["rejected", "reversed-probe"]
 
 
 def test_a_current_without_any_noise(tmp_path: Path, signal: foreign.Signal) -> None:

@@ -44,6 +44,23 @@ def test_settings_that_are_changed_at_the_front_panel(tmp_path: Path, capsys: py
         assert abs(energy - truth) < float(row["energy_per_image_j_u"])
 
 
+def test_a_timebase_and_a_trigger_that_are_moved_at_the_front_panel_cost_one_try_each(tmp_path: Path) -> None:
+    """They are set anew before the next try, and not left as they are for all cells to come."""
+    hands = {10: ":TIMebase:SCALe 0.01", 19: ":TRIGger:EDGE:SLOPe NEGative"}
+    faults = ", ".join(
+        f'{{kind: panel, matching: "WAV.*DATA", skip: {skip}, commands: "{commands}"}}'
+        for skip, commands in hands.items()
+    )
+    lab = virtual_lab_file(tmp_path, ("  seed: 1\n", f"  seed: 1\n  faults: {{scope: [{faults}]}}\n"))
+    plan = ["--networks", "AlexNet", "--batches", "2", "--repeats", "4", "--window", "0.4", "--quiet"]
+    assert power_sweep.main(["--lab", str(lab), *plan, "--out", str(tmp_path / "run")]) == 0
+    with TraceReader(tmp_path / "run" / "trace.h5") as reader:
+        refused = [row["flags"] for row in reader.captures() if row["state"] == "rejected"]
+    assert refused == ["rejected", "markers-cut"]
+    (row,) = rows(tmp_path / "run" / "results.csv")
+    assert (row["outcome"], row["repeats"]) == ("measured", "4")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trace of two repeats that nobody disturbed."""

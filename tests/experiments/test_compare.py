@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
+from calibration.budget import Budget, Component
 from experiments.budgets import budgets_json
 from experiments.compare import _compare, parser
 from experiments.comparison import context, sides, verdicts
@@ -282,6 +284,10 @@ def test_what_cannot_be_compared_is_told(
         ("energy_per_image_j_u", "-0.01", "line 2: is damaged"),
         ("power_w_u", "nan", "is no result"),
         ("time_per_image_s", "inf", "is no result"),
+        ("energy_per_image_j", "0", "is no result"),
+        ("power_w", "1e308", "is no result"),
+        ("energy_per_image_j_u", "inf", "is no result"),
+        ("repeats", "0", "a result of 0 repeats"),
         (None, "", "line 3: is damaged"),
     ],
 )
@@ -395,3 +401,27 @@ def _one(budget, margin: float) -> verdicts.Compared:
     near, more = (sides.Row(3, dict.fromkeys(verdicts.QUANTITIES, replace(budget, value=v))) for v in (100.0, 100.5))
     a, b = (sides.Side(Path(), True, 0.0, {}, {("n", 1): row}, {}, None) for row in (near, more))
     return verdicts._column("power_w", [("n", 1)], a, b, Shared(), margin)[0]
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+def test_repeats_that_are_taken_together_are_those_of_the_pooled_t_test(repeats: int) -> None:
+    """Of one row where nothing but the repeats is unsure; with nearly equal means relative is absolute."""
+    draw = np.random.default_rng(14 * repeats)
+    a, b = (1 + 0.01 * draw.standard_normal(repeats) for _ in range(2))
+    b += 0.01 - b.mean() + a.mean()
+
+    def row(values: np.ndarray) -> sides.Row:
+        u = float(values.std(ddof=1) / np.sqrt(repeats))
+        part = Component("repeatability", u, 1.0, "J", repeats - 1.0, "t")
+        budgets = {name: Budget(name, float(values.mean()), unit, (part,)) for name, unit in sides.QUANTITIES.items()}
+        return sides.Row(repeats, budgets, dict.fromkeys(sides.QUANTITIES, tuple(values)))
+
+    left, right = (sides.Side(Path(n), False, 0.0, {}, {("net", 1): row(v)}, {}, None) for n, v in (("a", a), ("b", b)))
+    (found,) = verdicts.compare(left, right, Shared(), 0.02)
+    energy, classic = found.quantities["energy_per_image_j"], ttest_ind(b, a)
+    assert energy.scatter is not None
+    low, high = classic.confidence_interval(0.95)
+    assert energy.difference.expanded() == pytest.approx((high - low) / 2, rel=0.02)
+    assert energy.p_different == pytest.approx(classic.pvalue, rel=0.02)
+    upper = ttest_ind(b - 0.02 * a.mean(), a, alternative="less")
+    assert energy.p_equivalent == pytest.approx(upper.pvalue, rel=0.05)

@@ -85,6 +85,27 @@ def test_a_counter_is_found_out_too_and_a_dead_sensor_is_nothing() -> None:
     assert respond([]) is None
 
 
+def test_what_is_no_reading_spoils_no_finding() -> None:
+    """A sensor that vanished for a while, whose clock went back, and a counter that began anew."""
+    sensor, counter = [], []
+    for period_s in (0.09, 0.23, 0.5):
+        power = pulses(period_s, 0.5)
+        t = np.arange(0.02, 1.5, 0.1)
+        watts, joules = power.mean(t - 0.045, t - 0.02), np.asarray(power.energy_to(t - 0.02))
+        t_odd, watts_odd = np.insert(t, 6, t[2]), np.insert(watts, 6, watts[2])
+        watts_odd[[3, 9]] = np.nan, np.inf
+        sensor.append(Series(power, t_odd, watts_odd, 500))
+        counter.append(Series(power, t, np.where(np.arange(t.size) > 7, joules - joules[7], joules), 500))
+    found = respond(sensor)
+    assert found is not None
+    assert found.window_s == pytest.approx(0.025, abs=0.003)
+    assert found.delay_s == pytest.approx(0.02, abs=0.004)
+    found = respond(counter, is_counter=True)
+    assert found is not None
+    assert found.delay_s == pytest.approx(0.02, abs=0.003)
+    assert found.gain == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_check_of_the_simulated_bench_and_of_its_supply(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,27 @@ def test_windows_by_hand_give_what_the_markers_gave(run: Path, tmp_path: Path) -
     assert edge_u(run, tmp_path / "hand.csv") == pytest.approx(500 * edge_u(run), rel=1e-3)
 
 
+def test_the_mean_power_of_a_coarse_window_by_hand_is_as_unsure_as_the_idle_power_that_it_may_hold(
+    run: Path, tmp_path: Path
+) -> None:
+    """Of a window that begins half of its last digit before the loop."""
+    markers_say = replayed(run, tmp_path / "a")
+    lines = ["capture,start_s,stop_s"]
+    with TraceReader(run) as reader:
+        for data in reader.data(kinds=("cell",)):
+            window = markers.decode(data.capture["markers"].codes, 0, 1).window
+            assert window is not None
+            start_s, stop_s = ((k - 0.5) * 20e-6 + data.capture.start_s for k in (window.start, window.stop))
+            assert stop_s == pytest.approx(round(stop_s, 1), abs=0.01)
+            lines.append(f"{data.index},{start_s - 0.05:.6f},{stop_s:.1f}")
+    (tmp_path / "hand.csv").write_text("\n".join(lines))
+    by_hand = replayed(run, tmp_path / "b", "--windows", str(tmp_path / "hand.csv"))
+    for name in ("power_w", "net_power_w"):
+        off = abs(float(by_hand[name]) - float(markers_say[name]))
+        added = math.sqrt(float(by_hand[f"{name}_u"]) ** 2 - float(markers_say[f"{name}_u"]) ** 2)
+        assert 0.01 * float(markers_say[name]) < off < added
+
+
 def edge_u(run: Path, windows: Path | None = None) -> float:
     """The contribution of the window's begin to the uncertainty of the time."""
     with TraceReader(run) as reader:
@@ -223,6 +245,7 @@ def test_markers_on_an_analogue_channel_are_decoded_from_its_record(tmp_path: Pa
         (["--windows", "none.csv"], "none.csv: cannot be read"),
         (["--windows", "bad.csv"], "bad.csv:3: start_s 0.5 is not before stop_s 0.1"),
         (["--windows", "zero.csv"], "zero.csv:2: capture 0"),
+        (["--windows", "comma.csv"], "comma.csv:2: has more cells than the header has names"),
         (["--windows", "far.csv"], "far.csv:2: '1e308' is no number of seconds on the axis of a record"),
     ],
 )
@@ -232,6 +255,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     monkeypatch.chdir(tmp_path)
     Path("bad.csv").write_text("capture,start_s,stop_s\n2,0.0,0.4\n3,0.5,0.1\n")
     Path("zero.csv").write_text("capture,start_s,stop_s\n0,0.0,0.4\n")
+    Path("comma.csv").write_text("capture,start_s,stop_s\n2,0,01,0,4\n")
     Path("far.csv").write_text("capture,start_s,stop_s\n2,0.0,1e308\n")
     assert main([str(run), "--out", "out", *options]) == 2
     assert expected in capsys.readouterr().err
