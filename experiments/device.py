@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import clock_fit, networks
+from experiments.capture_data import changed
 from experiments.clock_fit import ClockFit
 from experiments.flags import Facts, in_order, number, numbers, of_clocks, of_repeats
 from experiments.measure import Measured
-from experiments.shape import RunShape, Shape, of_row
+from experiments.shape import Shape
 
 Floats = NDArray[np.float64]
 
@@ -72,31 +72,28 @@ _SWITCHES = ("channels_last", "compile", "cuda_graphs")
 
 
 class Told(Mapping[str, Any]):
-    """What a device told of a run, as a tree; empty where its text cannot be read.
+    """What a device told of a run, as a tree; empty where its text cannot be read, which it is when asked for."""
 
-    Only the text is kept, packed, and read when it is asked for: as trees, thousands of runs would not fit into memory.
-    What devices tell of their runs is much alike, so that little is left of a text beside another one, `like`.
-    """
+    def __init__(self, text: str) -> None:
+        self._text = text
 
-    def __init__(self, text: str, like: bytes = b"") -> None:
-        self._like = like
-        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_DEFAULT_STRATEGY, like)
-        self._packed = packer.compress(text.encode()) + packer.flush()
+    def __reduce__(self) -> tuple[type[Told], tuple[str]]:
+        return Told, (self._text,)
 
     def __getitem__(self, name: str) -> Any:
-        return _tree(self._packed, self._like)[name]
+        return _tree(self._text)[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_tree(self._packed, self._like))
+        return iter(_tree(self._text))
 
     def __len__(self) -> int:
-        return len(_tree(self._packed, self._like))
+        return len(_tree(self._text))
 
 
 @functools.lru_cache(maxsize=64)
-def _tree(packed: bytes, like: bytes) -> dict[str, Any]:
+def _tree(text: str) -> dict[str, Any]:
     try:
-        tree = json.loads(zlib.decompressobj(-zlib.MAX_WBITS, zdict=like).decompress(packed))
+        tree = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
     return tree if isinstance(tree, dict) else {}
@@ -104,7 +101,7 @@ def _tree(packed: bytes, like: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Durations:
-    """Whole numbers of a unit of time, (n,), in as few bytes as they need: there are some for every batch of a file."""
+    """Whole numbers of a unit of time, (n,), in as few bytes as they need."""
 
     counts: NDArray[np.integer[Any]]
     unit_s: float
@@ -112,7 +109,7 @@ class Durations:
     @classmethod
     def of(cls, counts: NDArray[np.int64], unit_s: float) -> Durations:
         """Keep durations."""
-        low, high = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+        low, high = (int(np.minimum.reduce(counts)), int(np.maximum.reduce(counts))) if counts.size else (0, 0)
         kinds: tuple[type[np.integer[Any]], ...] = (np.uint16, np.uint32)
         kind = next((k for k in kinds if low >= 0 and high <= np.iinfo(k).max), np.int64)
         return cls(counts.astype(kind), unit_s)
@@ -139,6 +136,10 @@ class DeviceRun:
     fit: ClockFit | None = None
     """How the marker edges of the batches follow the device's log; None where there are too few to tell."""
 
+    def with_flags(self, codes: Sequence[str]) -> DeviceRun:
+        """The same run with more flags."""
+        return changed(self, flags=in_order((*self.flags, *codes))) if codes else self
+
 
 @dataclass(frozen=True)
 class DeviceRow:
@@ -151,7 +152,7 @@ class DeviceRow:
     batch: int
     outcome: str
     flags: tuple[str, ...]
-    runs: tuple[DeviceRun, ...] = ()
+    runs: Sequence[DeviceRun] = ()
     shape: Shape | None = None
 
     def _mean(self, value: Callable[[DeviceRun], float]) -> float:
@@ -312,8 +313,8 @@ def run_of(
     timed = fall_ns > rise_ns and data.images == row["images"]  # not imported runs, nor part of one
     device_s = (fall_ns - rise_ns) * 1e-9 if timed else math.nan
     ends = np.array(loop.batch_ends, dtype=np.int64)
-    samples = np.diff(ends, prepend=loop.start)
-    if not samples.size or samples.mean() < TRUSTED_SAMPLES:
+    samples = _steps(loop.start, ends)
+    if not samples.size or (ends[-1] - loop.start) / samples.size < TRUSTED_SAMPLES:
         samples = samples[:0]
     fitted = measured.clock
     if fitted is None and measured.whole_s is None:
@@ -327,7 +328,7 @@ def run_of(
         data.images,
         measured.whole_s or window.duration_s,
         device_s,
-        Durations.of(np.diff(ends_ns, prepend=rise_ns), 1e-9),
+        Durations.of(_steps(rise_ns, ends_ns), 1e-9),
         Durations.of(samples, window.dt_s),
         ready,
         done,
@@ -342,21 +343,33 @@ def run_of(
     )
 
 
+def _steps(start: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """From one end to the next, (n,), the first from `start`: `np.diff` takes several times as long to prepare."""
+    steps = ends.copy()
+    steps[:1] -= start
+    steps[1:] -= ends[:-1]
+    return steps
+
+
 def row_of(
     network: str,
     batch: int,
     runs: Sequence[DeviceRun],
     states: Sequence[str],
     codes: Sequence[str] = (),
-    shapes: Sequence[RunShape] = (),
+    shape: Shape | None = None,
 ) -> DeviceRow:
     """Put a row together from its committed runs, and from the states in which its other cells ended.
 
-    `codes` are those of its repeats without a result, and of the row as a whole, `shapes` those of its runs' power.
+    `codes` are those of its repeats without a result, and of the row as a whole, `shape` is that of its runs' power.
     """
-    flags = [*codes, *(code for run in runs for code in run.flags)]
-    flags += of_repeats([run.marker_s / run.images for run in runs])
+    flags = {*codes}
+    times_s = []
+    for run in runs:
+        flags.update(run.flags)
+        times_s.append(run.marker_s / run.images)
+    flags.update(of_repeats(times_s))
     outcome = "measured"
     if not runs:
         outcome = next((o for o in ("out of memory", "refused", "rejected") if o in states), "not measured")
-    return DeviceRow(network, batch, outcome, in_order(flags), tuple(runs), of_row(shapes))
+    return DeviceRow(network, batch, outcome, in_order(flags), runs, shape)

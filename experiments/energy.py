@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.budget import Budget
 from calibration.model import Calibration
 from experiments.components import QUANTITIES as QUANTITIES
 from experiments.components import CellValues, budget
 from experiments.measure import Measured
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,46 +52,58 @@ def results(
     `calibration` holds for the whole run, or is given for each session of the bench. Raises ReductionError when a
     capture lies outside the range of its calibration.
     """
-    values = []
+    idle = IdleChanges()
+    groups: dict[tuple[str, int], list[tuple[int, CellValues]]] = {}
     for cell in cells:
-        holds = calibration if isinstance(calibration, Calibration) else calibration[cell.data.session]
-        values.append(cell.values(holds))
-    groups: dict[tuple[str, int], list[CellValues]] = {}
-    for cell, one in zip(cells, _with_neighbours(cells, values), strict=True):
-        groups.setdefault((cell.data.network, cell.data.batch), []).append(one)
-    return [_row(key, group, first) for key, group in groups.items()]
+        session = cell.data.session
+        one = cell.values(calibration if isinstance(calibration, Calibration) else calibration[session])
+        idle.add(session, cell.data.at_s, one)
+        groups.setdefault((cell.data.network, cell.data.batch), []).append((session, one))
+    limits_w = idle.limits_w()
+    return [row_of(*pair, [limited(*one, limits_w) for one in group], first) for pair, group in groups.items()]
 
 
-def _with_neighbours(cells: Sequence[Measured], values: list[CellValues]) -> list[CellValues]:
-    """Where nothing was seen of the idle board after a run, limit what its idle power did meanwhile.
+class IdleChanges:
+    """Takes the cells of a run, and limits what the idle power did during those of them after which nothing was seen of
+    the idle board.
 
     By what it did between neighbouring runs, beyond the noise: they lie further apart than a run is long.
     """
-    alone = [not cell.data.method and one.idle_change is None for cell, one in zip(cells, values, strict=True)]
-    if not any(alone):
-        return values
-    sessions: dict[int, list[tuple[float, CellValues]]] = {}
-    for cell, one in zip(cells, values, strict=True):
-        sessions.setdefault(cell.data.session, []).append((cell.data.at_s, one))
-    limits_w = {session: _half_change_w(each) for session, each in sessions.items()}
-    return [
-        replace(one, idle_limit_w=limits_w[cell.data.session]) if lacks else one
-        for cell, one, lacks in zip(cells, values, alone, strict=True)
-    ]
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, array[float]] = {}
+        self._needed = False
+
+    def add(self, session: int, at_s: float, values: CellValues) -> None:
+        """Take a cell."""
+        noise_w2s = values.volts**2 * values.calibration.noise.current_a2s
+        self._sessions.setdefault(session, array("d")).extend((at_s, values.idle_w, values.idle_s, noise_w2s))
+        self._needed |= values.idle_unknown
+
+    def limits_w(self) -> dict[int, float]:
+        """Half of what the idle power changes from one run to the next in each session, root mean square without its
+        noise, W; empty where no cell needs it."""
+        if not self._needed:
+            return {}
+        return {session: _half_change_w(np.reshape(known, (-1, 4))) for session, known in self._sessions.items()}
 
 
-def _half_change_w(runs: list[tuple[float, CellValues]]) -> float:
-    """Half of what the idle power changes from one run to the next, root mean square without its noise, W."""
-    ordered = [one for _, one in sorted(runs, key=lambda run: run[0])]
+def limited(session: int, values: CellValues, limits_w: Mapping[int, float]) -> CellValues:
+    """A cell's values with the limit of its session where it needs one."""
+    return replace(values, idle_limit_w=limits_w[session]) if values.idle_unknown else values
+
+
+def _half_change_w(runs: Floats) -> float:
     excess = 0.0
-    for a, b in itertools.pairwise(ordered):
-        noise_w2 = a.volts**2 * a.calibration.noise.current_a2s * (1 / a.idle_s + 1 / b.idle_s)
-        excess += (b.idle_w - a.idle_w) ** 2 - noise_w2
+    ordered = runs[np.argsort(runs[:, 0], kind="stable")].tolist()
+    for (_, a_w, a_s, a_w2s), (_, b_w, b_s, _) in itertools.pairwise(ordered):
+        excess += (b_w - a_w) ** 2 - a_w2s * (1 / a_s + 1 / b_s)
     return math.sqrt(max(0.0, excess / max(1, len(ordered) - 1))) / 2
 
 
-def _row(key: tuple[str, int], cells: list[CellValues], first: int | None) -> RowResult:
+def row_of(network: str, batch: int, cells: list[CellValues], first: int | None) -> RowResult:
+    """Combine the cells of one network and batch; `first` as in `results`."""
     budgets = {q: budget(q, cells, first) for q in QUANTITIES}
     truth = float(np.mean([c.true_j / c.images for c in cells]))
     run_j = float(np.mean([c.run_j for c in cells]))
-    return RowResult(key[0], key[1], len(cells), **budgets, true_energy_per_image_j=truth, energy_per_run_j=run_j)
+    return RowResult(network, batch, len(cells), **budgets, true_energy_per_image_j=truth, energy_per_run_j=run_j)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from experiments.energy import results
 from experiments.journal import NOT_NEEDED, UNMEASURED
 from experiments.measure import Measured
 from experiments.plan import Cell, Plan
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.outcome import Repeat
@@ -75,14 +76,14 @@ class Enough:
         pair = cell.network, cell.batch
         known = self._energies.get(pair, [])
         if not known and self._failed.get(pair, 0) >= self._least:
-            return f"none of {self._failed[pair]} repeats gave a result"
+            return f"none of {counted(self._failed[pair], 'repeat')} gave a result"
         if len(known) < self._least:
             return ""
         reached = half_width_percent(known, self._least)
         return f"{reached:.3g} % after {len(known)} repeats" if reached <= self._target else ""
 
 
-def repeat_notes(cells: Sequence[Mapping[str, Any]], plan: Plan, repeats: Sequence[Repeat]) -> list[str]:
+def repeat_notes(cells: Sequence[Mapping[str, Any]], plan: Plan, repeats: Iterable[Repeat]) -> list[str]:
     """Say how many repeats were spared, and which pairs of network and batch did not reach the target."""
     target = plan.method.target_u
     if target is None:
@@ -99,8 +100,8 @@ def repeat_notes(cells: Sequence[Mapping[str, Any]], plan: Plan, repeats: Sequen
         if (network, batch) not in done and reached[network, batch] > target
     ]
     notes = [
-        f"{spared} of {len(cells)} repeats were not needed for a type-A interval within {target:g} %, which goes by "
-        f"the scatter of the first {plan.repeats} (as 'repeatability' in the budgets does)"
+        f"{spared} of {len(cells)} repeats {'was' if spared == 1 else 'were'} not needed for a type-A interval within "
+        f"{target:g} %, which goes by the scatter of the first {plan.repeats} (as 'repeatability' in the budgets does)"
     ]
     if short:
         notes.append(

@@ -6,7 +6,7 @@ Cells have readings of the supply where a sweep was asked for them (`--gain-chec
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from calibration.choice import Records
 from calibration.model import Calibration
 from calibration.running import Departure, Stretch, departure
+from experiments.capture_data import CaptureData
 from experiments.journal import Reading
 from experiments.measure import Measured
 from instruments.readback import Limits
+from instruments.wording import counted
 
 READING_S = 0.1
 """What one reading of the supply takes, and is taken to be the mean over."""
@@ -73,7 +75,7 @@ def stretch(measured: Measured, readings: Sequence[Reading]) -> Stretch | None:
 
 
 def check(
-    cells: Sequence[tuple[Measured, str]],
+    cells: Iterable[tuple[CaptureData, str]],
     stretches: Mapping[int, Stretch],
     calibrations: Mapping[int, Calibration],
     records: Records,
@@ -83,25 +85,16 @@ def check(
 
     `read_back` are the limits of the supply's current.
     """
-    known = [(m.data, label) for m, label in cells if m.data.index in stretches and m.data.session in calibrations]
-    begun_s = min((data.at_s for data, _ in known), default=0.0)
     by_record = records.probe is not None and records.probe.reference.kind == "read-back"
     found = []
-    for data, label in sorted(known, key=lambda k: k[0].at_s):
-        calibration = calibrations[data.session]
+    for data, label in cells:
+        if data.index not in stretches or (calibration := calibrations.get(data.session)) is None:
+            continue
         by_readback = by_record or math.isfinite(calibration.current.gain.at)
         departs = departure(stretches[data.index], calibration, read_back, by_readback=by_readback)
-        found.append(CellGain(data.index, label, data.at_s - begun_s, departs))
-    return tuple(found)
-
-
-def flagged(cells: Sequence[Measured], checks: Sequence[CellGain]) -> list[Measured]:
-    """The cells, flagged where their gain departs."""
-    drifted = {c.index for c in checks if c.drifted}
-    return [
-        replace(m, data=replace(m.data, flags=(*m.data.flags, DRIFTED))) if m.data.index in drifted else m
-        for m in cells
-    ]
+        found.append(CellGain(data.index, label, data.at_s, departs))
+    begun_s = min((c.at_s for c in found), default=0.0)
+    return tuple(replace(c, at_s=c.at_s - begun_s) for c in sorted(found, key=lambda c: c.at_s))
 
 
 def notes(checks: Sequence[CellGain]) -> list[str]:
@@ -110,12 +103,14 @@ def notes(checks: Sequence[CellGain]) -> list[str]:
         return []
     compared = [c for c in checks if not c.found.reason]
     if not compared:
-        return [f"running gain check: none of {len(checks)} cells could be compared: {checks[0].found.reason}"]
+        return [
+            f"running gain check: none of {counted(len(checks), 'cell')} could be compared: {checks[0].found.reason}"
+        ]
     departs = [c.found.departs * 100 for c in compared]
     worst = max(compared, key=lambda c: c.found.e_n)
     drifted = [c for c in checks if c.drifted]
     said = (
-        f"running gain check: {len(compared)} of {len(checks)} cells against the supply's read-back, "
+        f"running gain check: {len(compared)} of {counted(len(checks), 'cell')} against the supply's read-back, "
         f"{min(departs):+.2f} to {max(departs):+.2f} % from the gain used, largest E_n {worst.found.e_n:.2f}"
     )
     if drifted:

@@ -58,7 +58,7 @@ class Measured:
     wires: Wires | None = None
     undelayed: tuple[Moments, float, float] | None = None
     """The stretch of the work under the marker delay for which it was summed, and what is left of that; see
-    `without_codes`."""
+    `summed`."""
     idle_after: IdleAfter | None = None
     clock: ClockFit | None = None
     """How the batch edges follow the device's log, where that was looked at (`checked.Checks`)."""
@@ -125,14 +125,19 @@ def _idle_after(data: CaptureData, current: Record, voltage: Record, fall: int, 
     return IdleAfter(start, (first, moments(current, voltage, middle, stop, rounded=False)))
 
 
-def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
-    """Drop the codes of a capture whose sums are known: a long run does not fit into memory with all of them.
+def summed(measured: Measured, delay: Delay | None = None) -> Measured:
+    """Sum what else needs the codes of a capture, whose other sums are known.
 
     `delay` is that of the calibration with which it will be reduced. Raises ReductionError as `results` does.
     """
     moved = None if measured.window is None else _undelayed(measured, measured.window, delay)
     loop = measured.loop and replace(measured.loop, batch_ends=array("I", measured.loop.batch_ends))
-    return changed(measured, data=facts_of(measured.data), loop=loop, undelayed=moved)
+    return changed(measured, loop=loop, undelayed=moved)
+
+
+def without_codes(measured: Measured, delay: Delay | None = None) -> Measured:
+    """Drop the codes of a capture once it is `summed`: a long run does not fit into memory with all of them."""
+    return changed(summed(measured, delay), data=facts_of(measured.data))
 
 
 def require_trigger(data: CaptureData, start: int, dt_s: float) -> None:

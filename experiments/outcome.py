@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -70,6 +71,19 @@ class Repeat:
 
 
 @dataclass(frozen=True)
+class Repeats(Iterable[Repeat]):
+    """The usable cells of a run, in the order in which they were taken, each made when it is asked for."""
+
+    cells: Sequence[Measured] = ()
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Repeat]:
+        for cell in self.cells:
+            session = cell.data.session
+            yield Repeat(session, cell.data.repeat, cell, self.calibrations[session])
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything that a run says: `rows` and `device` have an entry for each network and batch, in the plan's order."""
 
@@ -83,7 +97,7 @@ class Outcome:
     missing: int
     notes: tuple[str, ...]
     summary: dict[str, Any] = field(default_factory=dict)
-    repeats: tuple[Repeat, ...] = ()
+    repeats: Repeats = Repeats()
     records: Records = NO_RECORDS
     recalibrated: tuple[str, ...] = ()
     gain_checks: tuple[CellGain, ...] = ()

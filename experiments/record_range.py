@@ -7,7 +7,8 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from calibration.choice import Records
@@ -36,6 +37,11 @@ class Outside:
             f"calibration record {self.record} ({self.kind}) holds from {self.valid.low:.4g} to {self.valid.high:.4g} "
             f"{self.unit}, and here are {self.value:.4g} {self.unit}"
         )
+
+    @property
+    def beyond(self) -> float:
+        """By how much."""
+        return max(self.valid.low - self.value, self.value - self.valid.high)
 
     @property
     def advice(self) -> str:
@@ -78,21 +84,20 @@ def refused(
     return found
 
 
-def notes(cells: Sequence[Measured], calibrations: Mapping[int, Calibration], records: Records) -> list[str]:
+def notes(cells: Collection[Measured], calibrations: Mapping[int, Calibration], records: Records) -> list[str]:
     """One line for each record that does not hold for some of a run's cells, with the calibrations of its sessions."""
-    outside: dict[str, list[Outside]] = {}
-    for cell in cells:
+    counts: Counter[str] = Counter()
+    farthest: dict[str, Outside] = {}
+    for cell in cells if _used(records) else ():
         known = calibrations.get(cell.data.session)
         for one in of_cell(cell, known, records) if known is not None else ():
-            outside.setdefault(one.record, []).append(one)
-    found = []
-    for name, all_of in outside.items():
-        farthest = max(all_of, key=lambda one: max(one.valid.low - one.value, one.value - one.valid.high))
-        found.append(
-            f"{len(all_of)} of {len(cells)} cells lie where {name} does not hold ({RANGE}); the farthest: {farthest}; "
-            f"{farthest.advice}"
-        )
-    return found
+            counts[one.record] += 1
+            farthest[one.record] = max(farthest.get(one.record, one), one, key=lambda found: found.beyond)
+    return [
+        f"{count} of {len(cells)} cells lie where {name} does not hold ({RANGE}); the farthest: {farthest[name]}; "
+        f"{farthest[name].advice}"
+        for name, count in counts.items()
+    ]
 
 
 def _used(records: Records) -> list[tuple[str, ProbeRecord | VoltageRecord, Span, str]]:

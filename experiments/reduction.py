@@ -6,37 +6,40 @@ Whatever a sweep prints at its end was computed here, from its file.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choice import Records
 from calibration.in_situ import PROBE_GAIN_LIMIT, SCOPE_GAIN_LIMIT
-from calibration.model import Calibration, Delay
+from calibration.model import Calibration
 from calibration.reference import read_back_of
 from calibration.running import Stretch
-from experiments import device, gain_check, record_range
+from experiments import device, gain_check, record_range, set_voltage
 from experiments.calibrations import records_of
 from experiments.capture_data import CaptureData, ReductionError, changed, wires
 from experiments.checked import checks_of
 from experiments.device import DeviceRow, DeviceRun
-from experiments.energy import RowResult, results
+from experiments.energy import IdleChanges, RowResult, limited, row_of
 from experiments.enough import repeat_notes
-from experiments.flags import NO_CODE, SLOW, in_order, is_refusal, same_machine, slow_references
-from experiments.long_runs import with_idle_records
-from experiments.measure import Measured, without_codes
-from experiments.outcome import Outcome, Rejected, Repeat, label
+from experiments.flags import NO_CODE, SLOW, References, in_order, is_refusal, same_machine
+from experiments.gain_check import CellGain
+from experiments.measure import Measured, summed, without_codes
+from experiments.outcome import Outcome, Rejected, Repeats, label
 from experiments.plausible import WIRING_FAULTS
-from experiments.run_calibration import Steady, calibrations_of, comparison_fault, contradictions, flagged
+from experiments.reduced_cells import Cells, CellStore
+from experiments.run_calibration import Steady, calibrations_of, comparison_fault, contradictions, doubted
 from experiments.run_files import Runs, record_notes
-from experiments.shape import Look, RunLook, look
+from experiments.set_aside import Aside
+from experiments.shape import Shape, look, of_row
 from experiments.traces import ENDED, UNMEASURED, TraceReader
 from instruments.errors import TraceError
 from instruments.lab import Lab
+from instruments.wording import counted
 
 MODEL_NOTE = "{}: times, currents and memory come from a model of a board; nothing was run"
 """Said of every run on a simulated board."""
@@ -74,19 +77,18 @@ class _Found:
     """What the captures and the journal of a file hold, before anything is calibrated.
 
     `codes` are the codes of refused repeats by network and batch, `faults` what is wrong with the wiring by session,
-    `ended_by` why nothing more was measured,
-    `looks` and `stretches` belong to captures.
+    `ended_by` why nothing more was measured, `stretches` belong to captures.
     """
 
     log: Mapping[int, NDArray[np.int64]]
-    cells: list[Measured] = field(default_factory=list)
+    store: CellStore = field(default_factory=CellStore)
     steady: list[Steady] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     codes: dict[Pair, list[str]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[int, ReductionError] = field(default_factory=dict)
     ended_by: set[str] = field(default_factory=set)
-    looks: dict[int, Look | RunLook] = field(default_factory=dict)
     stretches: dict[int, Stretch] = field(default_factory=dict)
+    references: References = field(default_factory=References)
     notes: list[str] = field(default_factory=list)
 
     def refuse(self, data: CaptureData, error: ReductionError) -> None:
@@ -109,29 +111,33 @@ def _reduce(reader: TraceReader) -> Outcome:
         found.notes.append(windows.note)
     runs = _captures(reader, records, found)
     _journal(reader, found)
-    calibrations, said = calibrations_of(lab, found.steady, found.cells, records)
+    cells = found.store.cells()
+    calibrations, said = calibrations_of(lab, found.steady, cells.volts_of_sessions(), records)
     found.notes += [*records.complaints([f.name for f in reader.calibrations or ()]), *said]
     found.notes += records.of_other_benches(lab.bench)
     calibration = next(iter(calibrations.values()), None)
     if reader.calibration_required or (summary.get("options") or {}).get("require_calibration"):
-        _refuse_outside(found, calibrations, records)
-    found.notes += record_range.notes(found.cells, calibrations, records)
-    usable, repeats = _results(found, calibrations)
-    first = None if plan.method.target_u is None else plan.repeats
-    rows = {(r.network, r.batch): r for r in results(usable, calibrations, first)} if calibrations else {}
+        cells = _refuse_outside(found, cells, calibrations, records)
+    found.notes += record_range.notes(cells, calibrations, records)
+    usable, idle = _usable(reader, found, cells, calibrations, records)
     checks = gain_check.check(
-        [(m, label(m.data)) for m in usable], found.stretches, calibrations, records, read_back_of(lab).current
+        ((m.data, label(m.data)) for m in usable.only(np.isin(usable.indices, [*found.stretches]))),
+        found.stretches,
+        calibrations,
+        records,
+        read_back_of(lab).current,
     )
-    usable = gain_check.flagged(usable, checks)
-    usable = flagged(usable, contradictions(lab, found.steady, records), calibrations, records)
+    repeats = Repeats(usable, calibrations)
+    rows, about = _rows(reader, found, usable, idle, calibrations, checks)
     found.notes += gain_check.notes(checks)
     missing = sum(row["state"] not in ENDED for row in reader.cells())
     if missing:
-        found.notes.append(f"{missing} of {len(plan.cells)} cells were not measured: the sweep ended early")
+        found.notes.append(f"{missing} of {counted(len(plan.cells), 'cell')} not measured: the sweep ended early")
     found.notes += _idle_notes(found, rows, calibration)
     found.notes += _gain_notes(found, rows, lab, list(calibrations.values()))
-    found.notes += _frame_notes(found.cells)
-    found.notes += [*runs.notes(usable), *record_notes(reader, usable), *repeat_notes(reader.cells(), plan, repeats)]
+    found.notes += _frame_notes(cells)
+    found.notes += runs.notes(usable.only(usable.put_together))
+    found.notes += [*record_notes(reader, usable), *repeat_notes(reader.cells(), plan, repeats)]
     if any(row.repeats == 1 for row in rows.values()):
         found.notes.append("rows with one repeat have no repeatability in their uncertainty")
     pairs = plan.pairs
@@ -140,7 +146,7 @@ def _reduce(reader: TraceReader) -> Outcome:
             found.codes[pair].extend(found.ended_by)
             if calibration is None and not found.codes[pair]:
                 found.codes[pair].append("no-zero")
-    device_rows = _device_rows(reader, pairs, usable, found, calibrations)
+    device_rows = _device_rows(reader, pairs, found, about)
     found.notes += _flag_notes(device_rows)
     return Outcome(
         reader.source,
@@ -153,7 +159,7 @@ def _reduce(reader: TraceReader) -> Outcome:
         missing,
         tuple(found.notes),
         summary,
-        tuple(repeats),
+        repeats,
         records,
         records.names_of(reader.calibrations or ()),
         checks,
@@ -177,7 +183,9 @@ def _captures(reader: TraceReader, records: Records, found: _Found) -> Runs:
         try:
             if isinstance(whole, ReductionError):
                 raise whole
-            measured = _kept(whole, readings, delay, found)
+            measured = summed(whole, delay)
+            if data.kind != "cell":
+                measured = without_codes(whole, delay)
             if data.kind == "gain" and (fault := comparison_fault(lab, [*found.steady, (measured, readings)])):
                 found.faults.setdefault(data.session, fault)
                 raise fault
@@ -188,27 +196,19 @@ def _captures(reader: TraceReader, records: Records, found: _Found) -> Runs:
                 found.notes.append(f"a {data.kind} capture was not used: {error}")
             continue
         if data.kind == "cell":
-            found.cells.append(measured)
+            found.store.add(measured, look(whole))
+            if steadily := gain_check.stretch(whole, readings):
+                found.stretches[data.index] = steadily
         else:
             found.steady.append((measured, readings))
     put_together, failed = runs.finished()
-    found.looks |= {run.data.index: run.look for run in put_together if run.look is not None}
-    known = with_idle_records(put_together, [measured for measured, _ in found.steady])
-    found.cells = sorted([*found.cells, *known], key=lambda cell: cell.data.index)
+    for run in put_together:
+        found.store.add(run, run.look)
+    found.store.idle_records = [measured for measured, _ in found.steady if measured.data.kind == "idle"]
+    found.store.not_steady = runs.not_steady
     for data, why in failed:
         found.refuse(data, why)
     return runs
-
-
-def _kept(whole: Measured, readings: list[Any], delay: Delay | None, found: _Found) -> Measured:
-    """What is kept of a capture besides its codes."""
-    index = whole.data.index
-    measured = without_codes(whole, delay)
-    if (seen := look(whole)) is not None:
-        found.looks[index] = seen
-    if whole.data.kind == "cell" and (steadily := gain_check.stretch(whole, readings)):
-        found.stretches[index] = steadily
-    return measured
 
 
 def _journal(reader: TraceReader, found: _Found) -> None:
@@ -238,95 +238,137 @@ def _ended_by(reader: TraceReader) -> set[str]:
     return {code for code in last["flags"].split() if code in (*ending, "supply-limited")}
 
 
-def _results(found: _Found, calibrations: dict[int, Calibration]) -> tuple[list[Measured], list[Repeat]]:
-    """The cells that have a result with the calibration of their session, and each one's result by itself."""
+def _refuse_outside(found: _Found, cells: Cells, calibrations: dict[int, Calibration], records: Records) -> Cells:
+    """Refuse the cells that lie where a record does not hold, of a run that was to rest on it; gives the others."""
+    outside = record_range.refused(cells, calibrations, records)
+    for data, error in outside:
+        found.refuse(data, error)
+    return cells.only(~np.isin(cells.indices, [data.index for data, _ in outside]))
+
+
+def _usable(
+    reader: TraceReader, found: _Found, cells: Cells, calibrations: dict[int, Calibration], records: Records
+) -> tuple[Cells, IdleChanges]:
+    """The cells that have a result with the calibration of their session, and what their idle power did."""
+    idle = IdleChanges()
     if not calibrations:
         found.notes.append(NO_ZERO)
-        return [], []
-    usable, repeats = [], []
-    for cell in found.cells:
+        return cells[:0], idle
+    lab, aside = reader.lab(), found.store.aside
+    imported = reader.source == "imported"  # of another bench than lab.yaml tells
+    contradicted = contradictions(lab, found.steady, records)
+    usable, items, away = array("q"), array("q"), array("d")
+    for k, cell in enumerate(cells):
         session = cell.data.session
         try:
             if session not in calibrations:
                 raise ReductionError(f"session {session + 1} of the bench has no zero", "no-zero")
             if session in found.faults:
                 raise found.faults[session]
-            cell.values(calibrations[session])  # refused where it lies outside the range of a gain
-            repeats.append(Repeat(session, cell.data.repeat, cell, calibrations[session]))
-            usable.append(cell)
+            values = cell.values(calibrations[session])  # refused where it lies outside the range of a gain
         except ReductionError as error:
             found.refuse(cell.data, error)
-    return usable, repeats
+            continue
+        idle.add(session, cell.data.at_s, values)
+        codes = doubted(cell, contradicted, calibrations, records)
+        if not imported and (apart := set_voltage.away(cell, calibrations[session], lab)):
+            away.append(apart)
+            codes.append(set_voltage.OTHER)
+        run = _device_run(reader, found, cell).with_flags(codes)
+        usable.append(k)
+        items.append(aside.put((cell.data.at_s, changed(values, calibration=None))))
+        aside.put(run)
+    found.notes += set_voltage.notes(away, len(usable), lab)
+    return replace(cells.only(np.array(usable, np.int64)), results=np.array(items)), idle
 
 
-def _refuse_outside(found: _Found, calibrations: dict[int, Calibration], records: Records) -> None:
-    """Refuse the cells that lie where a record does not hold, of a run that was to rest on it."""
-    outside = record_range.refused(found.cells, calibrations, records)
-    for data, error in outside:
-        found.refuse(data, error)
-    gone = {data.index for data, _ in outside}
-    found.cells = [cell for cell in found.cells if cell.data.index not in gone]
+def _device_run(reader: TraceReader, found: _Found, cell: Measured) -> DeviceRun:
+    """What the device says of a cell."""
+    index = cell.data.index
+    ready, done = (device.Told(reader.long_text(name, index)) for name in ("ready_facts", "device_facts"))
+    found.references.add(index, done)
+    run = device.run_of(cell, reader.captures()[index], found.log.get(index, np.empty(0, np.int64)), ready, done)
+    # Whether its reference work was slow is judged anew.
+    return changed(run, flags=tuple(flag for flag in run.flags if flag != SLOW)) if SLOW in run.flags else run
+
+
+def _rows(
+    reader: TraceReader,
+    found: _Found,
+    usable: Cells,
+    idle: IdleChanges,
+    calibrations: dict[int, Calibration],
+    checks: Sequence[CellGain],
+) -> tuple[dict[Pair, RowResult], dict[Pair, tuple[Aside[DeviceRun], Shape | None]]]:
+    """The result of each network and batch, and what the device says of its runs with the shape of their power.
+
+    One after another, so that no more than one row's cells are held.
+    """
+    plan, aside = reader.plan, found.store.aside
+    first = None if plan.method.target_u is None else plan.repeats
+    limits_w = idle.limits_w()
+    drifted, slow = {check.index for check in checks if check.drifted}, _slow(reader, found, usable)
+    rows: dict[Pair, RowResult] = {}
+    about: dict[Pair, tuple[Aside[DeviceRun], Shape | None]] = {}
+    for pair, mine in usable.rows().items():
+        cells, shapes, runs = [], [], array("q")
+        for k, item in enumerate(mine.results.tolist()):
+            session, index = int(mine.sessions[k]), int(mine.indices[k])
+            known = calibrations[session]
+            at_s, values = aside.get(item)
+            cells.append(limited(session, changed(values, calibration=known), limits_w))
+            if (seen := mine.look(k)) is not None:
+                shapes.append(seen.shape(known.current, known.voltage, at_s))
+            codes = [code for code, those in ((gain_check.DRIFTED, drifted), (SLOW, slow)) if index in those]
+            runs.append(aside.put(aside.get(item + 1).with_flags(codes)) if codes else item + 1)
+        rows[pair] = row_of(*pair, cells, first)
+        about[pair] = Aside(aside, runs), of_row(shapes)
+    return rows, about
+
+
+def _slow(reader: TraceReader, found: _Found, usable: Cells) -> set[int]:
+    """The captures around whose run the reference work was slow."""
+    ran = [index for index, kind in enumerate(reader.captures().column("kind")) if kind == "gain"]
+    for index in ran:
+        found.references.add(index, device.Told(reader.long_text("device_facts", index)))
+    ran += usable.indices.tolist()
+    ready = device.Told(reader.long_text("ready_facts", min(ran)) if ran else "")
+    shared = any(same_machine(ready, device.Told(session["environment"])) for session in reader.sessions())
+    return found.references.slow(ran, shared=shared)
 
 
 def _device_rows(
     reader: TraceReader,
     pairs: list[Pair],
-    usable: list[Measured],
     found: _Found,
-    calibrations: dict[int, Calibration],
+    about: Mapping[Pair, tuple[Aside[DeviceRun], Shape | None]],
 ) -> tuple[DeviceRow, ...]:
     """What the device's side of each row says; runs whose capture was not usable count as rejected."""
-    captures = reader.captures()
-    told, slow = _told(reader, {m.data.index for m in usable})
-    like = reader.long_text("ready_facts", usable[0].data.index).encode() if usable else b""
-    runs: dict[Pair, list[DeviceRun]] = defaultdict(list)
-    cells: dict[Pair, list[CaptureData]] = defaultdict(list)
-    for measured in usable:
-        index, pair = measured.data.index, (measured.data.network, measured.data.batch)
-        cells[pair].append(measured.data)
-        ends_ns = found.log.get(index, np.empty(0, np.int64))
-        ready = device.Told(reader.long_text("ready_facts", index), like)
-        run = device.run_of(measured, captures[index], ends_ns, ready, told[index])
-        flags = in_order([*(f for f in run.flags if f != SLOW), *([SLOW] if index in slow else [])])
-        runs[pair].append(changed(run, flags=flags))
     states: dict[Pair, list[str]] = defaultdict(list)
     for cell in reader.cells():
         states[cell["network"], cell["batch"]].append("rejected" if cell["state"] == "committed" else cell["state"])
     rows = []
     for pair in pairs:
-        shapes = []
-        for data in cells[pair]:
-            if (seen := found.looks.pop(data.index, None)) is not None:
-                known = calibrations[data.session]
-                shapes.append(seen.shape(known.current, known.voltage, data.at_s))
-        rows.append(device.row_of(*pair, runs[pair], states[pair], found.codes.get(pair, ()), shapes))
+        runs, shape = about.get(pair, ((), None))
+        rows.append(device.row_of(*pair, runs, states[pair], found.codes.get(pair, ()), shape))
     return tuple(rows)
-
-
-def _told(reader: TraceReader, cells: set[int]) -> tuple[dict[int, device.Told], set[int]]:
-    """What the device told of its runs by their captures, and around which of them its reference work was slow."""
-    ran = [k for k, row in enumerate(reader.captures()) if row["kind"] == "gain" or k in cells]
-    like = reader.long_text("device_facts", ran[0]).encode() if ran else b""
-    told = {index: device.Told(reader.long_text("device_facts", index), like) for index in ran}
-    ready = device.Told(reader.long_text("ready_facts", ran[0])) if ran else {}
-    shared = any(same_machine(ready, device.Told(session["environment"])) for session in reader.sessions())
-    slow_runs = slow_references(list(told.values()), shared=shared)
-    return told, {index for index, slow in zip(ran, slow_runs, strict=True) if slow}
 
 
 def _flag_notes(rows: tuple[DeviceRow, ...]) -> list[str]:
     """Say once how many rows are flagged, and how many have refused repeats, and how often for what."""
     notes = []
-    for refused, text in (
-        (False, "are flagged, what they say may be disturbed"),
-        (True, "have repeats without a result, or none"),
+    for refused, one, more in (
+        (False, "is flagged, what it says may be disturbed", "are flagged, what they say may be disturbed"),
+        (True, "has repeats without a result, or none", "have repeats without a result, or none"),
     ):
         marked = [{code for code in row.flags if is_refusal(code) is refused} for row in rows]
         count = sum(map(bool, marked))
         if count:
             codes = in_order(set().union(*marked))
             counts = ", ".join(f"{code} {sum(code in found for found in marked)}" for code in codes)
-            notes.append(f"{count} of {len(rows)} rows {text} (docs/flags.md): {counts}")
+            notes.append(
+                f"{count} of {counted(len(rows), 'row')} {one if count == 1 else more} (docs/flags.md): {counts}"
+            )
     return notes
 
 
@@ -371,9 +413,10 @@ def _gain_notes(found: _Found, rows: dict[Pair, RowResult], lab: Lab, calibratio
     return notes
 
 
-def _frame_notes(cells: list[Measured]) -> list[str]:
+def _frame_notes(cells: Cells) -> list[str]:
     """Say how many records do not tell of themselves which run they show."""
-    silent = sum(cell.data.start_frame is None for cell in cells)
+    silent = int(np.count_nonzero(cells.silent))
     if not silent:
         return []
-    return [f"{silent} of {len(cells)} records carry no start frame: trigger and batch count alone tie them to a run"]
+    what = "record carries" if len(cells) == 1 else "records carry"
+    return [f"{silent} of {len(cells)} {what} no start frame: trigger and batch count alone tie them to a run"]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration import in_situ
 from calibration.choice import NO_RECORDS, Records
@@ -23,7 +24,7 @@ from experiments.calibrations import combined, promised, records_of
 from experiments.capture_data import ReductionError, wires
 from experiments.gain_check import DRIFTED
 from experiments.measure import Measured, measure
-from experiments.plausible import gain_fault, stuck_fault
+from experiments.plausible import STUCK, gain_fault, stuck_fault
 from instruments.e3645a.ratings import FAMILY
 from instruments.errors import ConfigError
 from instruments.lab import Lab
@@ -50,7 +51,7 @@ def comparison_fault(lab: Lab, steady: list[Steady]) -> ReductionError | None:
     zero_i, zero_v = zeros[-1].mean_i, zeros[-1].mean_v
     if not amps or not volts or zero_i is None or zero_v is None:
         return None
-    if fault := _stands_still(lab, steady, measured.mean_i.mean, amps):
+    if fault := _stands_still(lab, steady, (measured, readings)):
         return fault
     at_a = float(np.mean(amps))
     lead_ohm = lab.supply.lead_resistance_ohm or 0.0 if lab.supply.sense == "local" else 0.0
@@ -58,13 +59,22 @@ def comparison_fault(lab: Lab, steady: list[Steady]) -> ReductionError | None:
     return gain_fault(lab, measured.mean_i.mean - zero_i.mean, measured.mean_v.mean - zero_v.mean, at_a, at_v)
 
 
-def _stands_still(lab: Lab, steady: list[Steady], work_a: float, readings_a: list[float]) -> ReductionError | None:
-    """Whether the supply read the same for the board at work as for the idle one, when that was read before."""
-    session = steady[-1][0].data.session
-    for measured, readings in reversed(steady[:-1]):
-        idle_a = [r.value for r in readings if r.quantity == "A"]
-        if measured.data.kind == "idle" and measured.data.session == session and measured.mean_i is not None and idle_a:
-            return stuck_fault(read_back_of(lab).current, measured.mean_i.mean, work_a, [*idle_a, *readings_a])
+def _stands_still(lab: Lab, steady: list[Steady], comparison: Steady) -> ReductionError | None:
+    """Whether the supply read the same for the board at work as for the idle one, before or after it in the session.
+
+    Where it came to stand still during a run, only the idle record after the last cell shows it.
+    """
+    measured, readings = comparison
+    if measured.data.kind != "gain" or measured.window is None or measured.mean_i is None:
+        return None
+    work_a = [r.value for r in readings if r.quantity == "A" and r.done_after_trigger_s < measured.window.duration_s]
+    for idle, read in steady if work_a else ():
+        idle_a = [r.value for r in read if r.quantity == "A"]
+        if idle.data.kind != "idle" or idle.data.session != measured.data.session or not (idle.mean_i and idle_a):
+            continue
+        limits = read_back_of(lab).current
+        if fault := stuck_fault(limits, idle.mean_i.mean, measured.mean_i.mean, [*idle_a, *work_a]):
+            return fault
     return None
 
 
@@ -78,7 +88,7 @@ def _in_situ(lab: Lab, steady: list[Steady], records: Records) -> Calibration | 
     """What the run's own captures tell, with the leads as a record or lab.yaml knows them."""
     zeros, comparisons = [], []
     for measured, readings in steady:
-        if measured.mean_i is None or measured.mean_v is None:
+        if measured.mean_i is None or measured.mean_v is None or _stands_still(lab, steady, (measured, readings)):
             continue
         if measured.data.kind == "zero":
             zeros.append(in_situ.Zero(measured.data.at_s, measured.mean_i, measured.mean_v))
@@ -117,32 +127,35 @@ def _in_situ(lab: Lab, steady: list[Steady], records: Records) -> Calibration | 
 
 
 def calibrations_of(
-    lab: Lab, steady: list[Steady], cells: list[Measured], records: Records
+    lab: Lab, steady: list[Steady], volts: Mapping[int, NDArray[np.float64]], records: Records
 ) -> tuple[dict[int, Calibration], list[str]]:
-    """The calibration of each session of the bench that has a zero, or a maker's promise; and notes for the reader."""
+    """The calibration of each session of the bench that has a zero, or a maker's promise; and notes for the reader.
+
+    `volts` are the mean voltages of the cells that were measured in a session.
+    """
     sessions: dict[int, list[Steady]] = {}
     for measured, readings in steady:
         sessions.setdefault(measured.data.session, []).append((measured, readings))
     found: dict[int, Calibration] = {}
     notes: list[str] = []
-    for session in sorted({*sessions, *(cell.data.session for cell in cells)}):
+    for session in sorted({*sessions, *volts}):
         own = _in_situ(lab, sessions.get(session, []), records)
         if own is not None:
             found[session], said = combined(own, records)
+            still = (_stands_still(lab, sessions[session], one) for one in sessions[session])
+            said = [*(f"a gain capture was not used: {STUCK}: {fault}" for fault in still if fault), *said]
             said = [*_calibration_notes(found[session], records), *_read_back_notes(lab, own), *said]
             said += [
                 f"{one}: {DRIFTED}: did the clamp move or warm up? Half of it is a limit in every ± of its rows"
                 for one in in_situ.changes(found[session])
             ]
         else:
-            volts = [m.window.mean_v for m in cells if m.window is not None and m.data.session == session]
-            by_maker = promised(records, float(np.mean(volts))) if volts else None
+            by_maker = promised(records, float(np.mean(volts[session]))) if session in volts else None
             if by_maker is None:
                 continue
             found[session] = by_maker
             said = [f"no zero: zero and gains are known by {by_maker.current.gain.source} alone"]
-        measured_in = {cell.data.session for cell in cells}
-        if measured_in and session not in measured_in:
+        if volts and session not in volts:
             continue  # nothing rests on this session's calibration
         notes += [f"session {session + 1}: {note}" for note in said] if len(sessions) > 1 else said
     return found, notes
@@ -215,27 +228,21 @@ def require_agreement(lab: Lab, steady: list[Steady], records: Records) -> None:
         raise ConfigError("--require-calibration: " + "\n".join(said))
 
 
-def flagged(
-    cells: list[Measured],
-    contradicted: Mapping[int, object],
+def doubted(
+    cell: Measured,
+    contradicted: Collection[int],
     calibrations: Mapping[int, Calibration],
     records: Records = NO_RECORDS,
-) -> list[Measured]:
-    """The cells, flagged where their session's own comparisons contradict a record, or one another.
-
-    Also where a record does not hold for their own mean current or voltage.
-    """
-    drifted = {session for session, calibration in calibrations.items() if in_situ.changes(calibration)}
-    found = []
-    for m in cells:
-        codes = [
-            code
-            for code, sessions in ((DISAGREES, contradicted), (DRIFTED, drifted))
-            if m.data.session in sessions and code not in m.data.flags
-        ]
-        if m.data.session in calibrations and record_range.of_cell(m, calibrations[m.data.session], records):
-            codes.append(record_range.RANGE)
-        found.append(replace(m, data=replace(m.data, flags=(*m.data.flags, *codes))) if codes else m)
+) -> list[str]:
+    """Flags of a cell whose session's own comparisons contradict a record, as they do in the sessions `contradicted`,
+    or one another; also where a record does not hold for its own mean current or voltage."""
+    session = cell.data.session
+    calibration = calibrations[session]
+    found = [DISAGREES] if session in contradicted else []
+    if in_situ.changes(calibration):
+        found.append(DRIFTED)
+    if record_range.of_cell(cell, calibration, records):
+        found.append(record_range.RANGE)
     return found
 
 

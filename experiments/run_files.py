@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from calibration.model import Delay
 from experiments.capture_data import CaptureData, ReductionError, Wires, facts_of
 from experiments.checked import Checks
-from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector, with_others
+from experiments.long_runs import CLOCK_RATE_LIMIT, MeasuredRun, RunCollector
 from experiments.measure import Measured
 from experiments.parts import CONSECUTIVE, LONG, LONG_RECORD, STEADY, Part, measure_part
+from experiments.reduced_cells import Cells
+from experiments.set_aside import SetAside
 from experiments.steady_power import NOT_STEADY, NotSteadyError
 from experiments.traces import Reading, TraceReader
 from instruments.wording import counted, span
@@ -33,7 +35,8 @@ class Runs:
     def __init__(self, reader: TraceReader, checks: Checks, wires: Wires, delay: Delay | None) -> None:
         self._rows, self._reader, self._checks, self._wires = reader.captures(), reader, checks, wires
         self._delay = delay
-        self._not_steady: list[Part] = []
+        self.not_steady: list[Part] = []
+        """The records that were refused since the power in them is not steady; known once all is `finished`."""
         self._collector = functools.partial(RunCollector, checks, wires, delay, shape=True)
         # The first capture of a run is settled last: until it is, a program that was killed had not come to an end.
         # A run that was begun again after that may have the same name.
@@ -48,7 +51,9 @@ class Runs:
             if index >= self._first.get(row["run_id"], len(self._rows)) and row["state"] == "committed"
         )
         self._open: dict[str, tuple[CaptureData, RunCollector]] = {}
-        self._done: dict[str, MeasuredRun | tuple[CaptureData, ReductionError]] = {}
+        self._done: dict[str, int] = {}
+        self._failed: dict[str, tuple[CaptureData, ReductionError]] = {}
+        self._aside = SetAside()
 
     def captures(
         self, kinds: Sequence[str], log: Mapping[int, NDArray[np.int64]]
@@ -84,17 +89,19 @@ class Runs:
         if not self._left[run_id]:
             self._finish(run_id)
 
-    def finished(self) -> tuple[list[MeasuredRun], list[tuple[CaptureData, ReductionError]]]:
-        """Give every run; of those that cannot be put together the facts of a capture, and why."""
+    def finished(self) -> tuple[Iterator[MeasuredRun], list[tuple[CaptureData, ReductionError]]]:
+        """Give every run; of those that cannot be put together the facts of a capture, and why.
+
+        `not_steady` is then known, and has yet to be told to those runs of which one record stands for the whole
+        (`long_runs.with_others`).
+        """
         for run_id in [*self._open]:
             self._finish(run_id)
-        ordered = [self._done[run_id] for run_id in sorted(self._done, key=lambda each: self._first[each])]
-        runs = [one for one in ordered if isinstance(one, MeasuredRun)]
-        failed = [one for one in ordered if not isinstance(one, MeasuredRun)]
-        if any(run.data.method == STEADY for run in runs):
-            self._not_steady = [*self._refused(), *(e.part for _, e in failed if isinstance(e, NotSteadyError))]
-            runs = with_others(runs, self._not_steady)
-        return runs, failed
+        failed = [self._failed[run_id] for run_id in sorted(self._failed, key=self._first.__getitem__)]
+        if any(self._rows[self._first[run_id]]["method"] == STEADY for run_id in self._done):
+            self.not_steady = [*self._refused(), *(e.part for _, e in failed if isinstance(e, NotSteadyError))]
+        ordered = sorted(self._done, key=self._first.__getitem__)
+        return (self._aside.get(self._done[run_id]) for run_id in ordered), failed
 
     def _refused(self) -> list[Part]:
         """The records that were refused when they were taken because the power in them is not steady."""
@@ -117,24 +124,31 @@ class Runs:
         lead = next((i for i in mine if i in self._logs and self._rows[i]["run_id"] == run_id), None)
         ends = self._logs[lead] if lead is not None else np.empty(0, np.int64)
         try:
-            self._done[run_id] = collector.finish(log_s(self._rows[data.index]["gate_rise_ns"], ends))
+            self._done[run_id] = self._aside.put(collector.finish(log_s(self._rows[data.index]["gate_rise_ns"], ends)))
         except ReductionError as error:
-            self._done[run_id] = data, error
+            self._failed[run_id] = data, error
 
     @functools.cached_property
     def _logs(self) -> Mapping[int, NDArray[np.int64]]:
         return self._reader.host_log()
 
-    def notes(self, cells: Sequence[Measured]) -> list[str]:
+    def notes(self, runs: Iterable[Measured]) -> list[str]:
         """Say which captures of usable runs do not count, and how much of long runs was recorded."""
         notes = []
-        runs = [cell for cell in cells if isinstance(cell, MeasuredRun)]
+        steady: dict[tuple[str, int], None] = {}
+        long: list[tuple[float, float, int]] = []
+        of_run: dict[str, list[int]] = {}
+        for index, (run_id, kind) in enumerate(zip(*map(self._rows.column, ("run_id", "kind")), strict=True)):
+            if kind == "cell" and index >= self._first.get(run_id, len(self._rows)):
+                of_run.setdefault(run_id, []).append(index)
         for run in runs:
-            mine = [
-                row
-                for row in self._rows[self._first[run.data.run_id] :]
-                if row["run_id"] == run.data.run_id and row["kind"] == "cell"
-            ]
+            if not isinstance(run, MeasuredRun):
+                continue
+            if run.data.method == STEADY:
+                steady[run.data.network, run.data.batch] = None
+            if run.data.method == LONG:
+                long.append((run.run_s, run.captured_s, len(run.parts)))
+            mine = [self._rows[index] for index in of_run[run.data.run_id]]
             unused = [*(row["reason"] for row in mine if row["state"] == "rejected"), *run.unused]
             if unused:
                 d = run.data
@@ -149,26 +163,25 @@ class Runs:
                     f"{d.network} batch {d.batch} repeat {d.repeat + 1}: the idle power {which} the run is not known, "
                     "so that its drift is not taken off"
                 )
-        unsteady = Counter((part.data.network, part.data.batch) for part in self._not_steady)
-        for network, batch in dict.fromkeys((r.data.network, r.data.batch) for r in runs if r.data.method == STEADY):
+        unsteady = Counter((part.data.network, part.data.batch) for part in self.not_steady)
+        for network, batch in steady:
             if n := unsteady[network, batch]:
                 notes.append(
                     f"{network} batch {batch}: {counted(n, 'repeat')} not steady, so that the power outside the "
                     "records of the others may be as far off as theirs goes: choose another --long-batch"
                 )
-        long = [run for run in runs if run.data.method == LONG]
         if long:
-            shares = [run.captured_s / run.run_s for run in long]
-            parts = [len(run.parts) for run in long]
+            lengths_s, captured_s, parts = zip(*long, strict=True)
+            shares = [seen_s / run_s for seen_s, run_s in zip(captured_s, lengths_s, strict=True)]
             single = sum(n == 1 for n in parts)
             notes.append(
                 f"long mode: {counted(len(long), 'run')} of "
-                f"{span(f'{min(r.run_s for r in long):.4g}', f'{max(r.run_s for r in long):.4g}')} s in "
+                f"{span(f'{min(lengths_s):.4g}', f'{max(lengths_s):.4g}')} s in "
                 f"{span(min(parts), max(parts))} captures each, which hold "
                 f"{span(f'{min(shares) * 100:.0f}', f'{max(shares) * 100:.0f}')} % of their time"
             )
             least_s = self._reader.plan.method.long_s or 0.0
-            if short := [run for run in long if run.run_s < least_s]:
+            if short := [run_s for run_s in lengths_s if run_s < least_s]:
                 notes.append(f"{counted(len(short), 'long run')} ended before the {least_s:g} s that were asked for")
             if single:
                 notes.append(
@@ -178,18 +191,19 @@ class Runs:
         return notes
 
 
-def record_notes(reader: TraceReader, cells: Sequence[Measured]) -> list[str]:
+def record_notes(reader: TraceReader, cells: Cells) -> list[str]:
     """Say openly for which networks and batches a batch is longer than the record, and what was done about it."""
     rows, usual_s = reader.captures(), reader.plan.window_s
-    found: dict[str, list[str]] = {LONG_RECORD: [], CONSECUTIVE: [], STEADY: []}
-    for cell in cells:
+    found: dict[str, dict[str, set[int]]] = {LONG_RECORD: {}, CONSECUTIVE: {}, STEADY: {}}
+    longer = np.array(rows.column("window_asked_s"))[cells.indices] > usual_s
+    for cell in cells.only(longer | cells.put_together):
         what = cell.data.method
         if isinstance(cell, MeasuredRun) and cell.timed_by_scope:
             what = ""
         if what in ("", LONG) and rows[cell.data.index]["window_asked_s"] > usual_s:
             what = LONG_RECORD
         if what in found:
-            found[what].append(f"{cell.data.network} batch {cell.data.batch}")
+            found[what].setdefault(cell.data.network, set()).add(cell.data.batch)
     ppm = f"{CLOCK_RATE_LIMIT * 1e6:.0f} ppm"
     said = {
         LONG_RECORD: "a longer record with fewer samples a second",
@@ -198,7 +212,7 @@ def record_notes(reader: TraceReader, cells: Sequence[Measured]) -> list[str]:
     }
     return [
         f"batches that did not fit the usual record of {usual_s:g} s, taken with {said[what]}: "
-        + ", ".join(dict.fromkeys(pairs))
-        for what, pairs in found.items()
-        if pairs
+        + "; ".join(f"{name} batch {', '.join(map(str, sorted(batches)))}" for name, batches in sorted(those.items()))
+        for what, those in found.items()
+        if those
     ]

@@ -20,6 +20,7 @@ from experiments.cell import CellWork
 from experiments.checked import checks_of
 from experiments.enough import Enough
 from experiments.journal import kept_cells
+from experiments.long_runs import with_others
 from experiments.measure import Measured, without_codes
 from experiments.plan import Cell
 from experiments.plausible import WIRING_FAULTS, line_advice
@@ -114,7 +115,8 @@ def _counted(reader: TraceReader, session: int) -> tuple[Enough, Calibration | N
         elif data.session not in at_work:
             began.setdefault(data.session, []).append((without_codes(measured), readings))
     known = {number: find_calibration(lab, steady, records) for number, steady in began.items()}
-    for cell in sorted([*cells, *runs.finished()[0]], key=lambda cell: cell.data.index):
+    cells += with_others(list(runs.finished()[0]), runs.not_steady)
+    for cell in sorted(cells, key=lambda cell: cell.data.index):
         enough.add(cell, known.get(cell.data.session))
     return enough, known.get(session)
 
@@ -226,7 +228,7 @@ def _cells(
             progress.cell_done(f"{cell.label}: {work.station.provisional(measured, calibration)}")
         except Rejected as rejected:
             enough.failed(cell.network, cell.batch)
-            progress.cell_done(f"{cell.label}: {rejected.outcome.upper()}: {rejected}")
+            progress.cell_done(f"{cell.label}: {rejected.shouted}")
 
 
 def _settings(station: Station, scope: dict[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,21 @@ def idle_and_drift(runs: Sequence[Run], options: Options) -> Drawn:
     return Drawn(figure, tables)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One run of the device at a time: its powers, W, each with the half-width of its 95 % interval."""
+
+    t: float
+    session: int
+    network: str
+    batch: int
+    repeat: int
+    idle_w: float
+    idle_u_w: float
+    net_w: float
+    net_u_w: float
+
+
 class _Column:
     """One run over time."""
 
@@ -72,10 +88,14 @@ class _Column:
         }
         found = []
         for r in run.outcome.repeats:
-            host_s = taken.get((r.session, r.result.network, r.result.batch, r.repeat))
+            row = r.result
+            host_s = taken.get((r.session, row.network, row.batch, r.repeat))
             if host_s is not None:
-                found.append((host_s - self.shift[r.session], r))
-        self.repeats = sorted(found, key=lambda item: item[0])
+                idle, net = row.idle_power_w, row.net_power_w
+                powers = idle.value, idle.expanded(), net.value, net.expanded()
+                t = host_s - self.shift[r.session]
+                found.append(_Cell(t, r.session, row.network, row.batch, r.repeat, *powers))
+        self.repeats = sorted(found, key=lambda cell: cell.t)
         self.at_rest = self._at_rest()
 
     def _at_rest(self) -> list[tuple[float, int, float]]:
@@ -101,10 +121,9 @@ class _Column:
             (*head, t, "idle", session + 1, "", None, None, power_w, None, None, None)
             for t, session, power_w in self.at_rest
         ]
-        for t, r in self.repeats:
-            idle, net = r.result.idle_power_w, r.result.net_power_w
-            values = (idle.value, idle.expanded(), net.value, net.expanded())
-            found.append((*head, t, "cell", r.session + 1, r.result.network, r.result.batch, r.repeat + 1, *values))
+        for c in self.repeats:
+            values = (c.idle_w, c.idle_u_w, c.net_w, c.net_u_w)
+            found.append((*head, c.t, "cell", c.session + 1, c.network, c.batch, c.repeat + 1, *values))
         return sorted(found, key=lambda row: row[2])
 
     def zeros(self) -> list[tuple[Any, ...]]:
@@ -118,16 +137,16 @@ class _Column:
 
     def idle(self, axes: Any, colour: dict[str, str]) -> None:
         """Idle power of each run, and that of the records at rest."""
-        found = [(t / 60, r.result.idle_power_w, colour[r.result.network]) for t, r in self.repeats]
+        minutes, colours = [c.t / 60 for c in self.repeats], [colour[c.network] for c in self.repeats]
         axes.vlines(
-            [t for t, _, _ in found],
-            [b.value - b.expanded() for _, b, _ in found],
-            [b.value + b.expanded() for _, b, _ in found],
+            minutes,
+            [c.idle_w - c.idle_u_w for c in self.repeats],
+            [c.idle_w + c.idle_u_w for c in self.repeats],
             color="0.87",
             linewidth=0.7,
             zorder=1,
         )
-        axes.scatter([t for t, _, _ in found], [b.value for _, b, _ in found], c=[c for *_, c in found], s=9, zorder=2)
+        axes.scatter(minutes, [c.idle_w for c in self.repeats], c=colours, s=9, zorder=2)
         for t, _, power_w in self.at_rest:
             axes.plot(t / 60, power_w, "D", color="black", markersize=6, zorder=4)
         axes.set_ylabel("idle power\nof each run [W]")
@@ -135,10 +154,7 @@ class _Column:
     def net(self, axes: Any, colour: dict[str, str]) -> None:
         """Net power of each run against the mean of its network and batch."""
         means = {(p.network, p.batch): p.value("net_power_w") for p in self.run.points}
-        found = [
-            (t / 60, r.result.net_power_w.value / means[r.result.network, r.result.batch], colour[r.result.network])
-            for t, r in self.repeats
-        ]
+        found = [(c.t / 60, c.net_w / means[c.network, c.batch], colour[c.network]) for c in self.repeats]
         axes.scatter(
             [t for t, _, _ in found], [100 * (s - 1) for _, s, _ in found], c=[c for *_, c in found], s=9, zorder=2
         )
@@ -150,7 +166,7 @@ class _Column:
         for session, known in self.calibrations.items():
             offset = known.current.offset
             t = np.array(sorted(p.t_s for p in offset.points))
-            mine = [at for at, r in self.repeats if r.session == session]
+            mine = [c.t for c in self.repeats if c.session == session]
             t = np.unique([*(t - self.shift[session]), *([min(mine), max(mine)] if mine else [])])
             value = 1e3 * np.array([offset.at(float(x) + self.shift[session]) for x in t])
             u = 1e3 * float(np.hypot(offset.u_drift, offset.u_noise))
