@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.command import complain, leave, run, say
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.judge import Judge, Network
@@ -196,13 +197,15 @@ def _accuracy(args: argparse.Namespace) -> int:
     crops = pictures.Crops(resize_px, network.size_px, args.crops, args.mean or pictures.MEAN, args.std or pictures.STD)
     if not all(crops.std):
         raise ConfigError("--std: nothing can be divided by 0")
-    counted = count(
+    tally = count(
         data, crops, network.judge, args.batch, complain, (lambda _: None) if args.quiet else _to_error_stream
     )
-    if not counted.images:
-        raise ConfigError(f"--data {args.data}: none of its {counted.unreadable} files is an image that can be read")
-    _show(args, network, crops, counted, cited)
-    return 1 if counted.unreadable else 0
+    if not tally.images:
+        raise ConfigError(
+            f"--data {args.data}: none of its {counted(tally.unreadable, 'file')} is an image that can be read"
+        )
+    _show(args, network, crops, tally, cited)
+    return 1 if tally.unreadable else 0
 
 
 def _to_error_stream(text: str) -> None:
@@ -219,19 +222,19 @@ def _show_cited(args: argparse.Namespace, cited: dict[str, Any]) -> int:
 
 
 def _show(
-    args: argparse.Namespace, network: Network, crops: Crops, counted: Counted, cited: dict[str, Any] | None
+    args: argparse.Namespace, network: Network, crops: Crops, tally: Counted, cited: dict[str, Any] | None
 ) -> None:
-    shares = {"top1": Share(counted.top1, counted.images)}
+    shares = {"top1": Share(tally.top1, tally.images)}
     if network.outputs > TOP:
-        shares["top5"] = Share(counted.top5, counted.images)
+        shares["top5"] = Share(tally.top5, tally.images)
     if args.json:
         found: dict[str, Any] = {
             "network": network.name,
             "source": "measured",
             "weights": network.weights,
             "data": str(args.data),
-            "images": counted.images,
-            "unreadable": counted.unreadable,
+            "images": tally.images,
+            "unreadable": tally.unreadable,
             "outputs": network.outputs,
             "crops": crops.count,
             "resize_px": crops.resize_px,
@@ -249,18 +252,24 @@ def _show(
             found["cited"] = cited
         say(json.dumps(found, indent=2))
         return
-    what = "1 crop" if crops.count == 1 else f"{crops.count} crops"
     size = "x".join(map(str, crops.size_px))
     weights = network.weights.get("source", network.weights) if isinstance(network.weights, dict) else network.weights
-    say(f"{network.name}: {counted.images} images, {what} of {size}, {network.device}, weights: {weights}")
+    what = f"{counted(tally.images, 'image')}, {counted(crops.count, 'crop')} of {size}"
+    say(f"{network.name}: {what}, {network.device}, weights: {weights}")
     for name, share in shares.items():
         say(f"top-{name[-1]} {share.text()}, measured")
     if cited is not None:
         low, high = shares["top1"].interval
         place = "inside" if low <= cited["top1"] <= high else "outside"
         say(f"top-1 {cited['top1']:.2f} % cited ({cited['top1_source']}) lies {place} the interval")
-    if counted.unreadable:
-        say(f"{counted.unreadable} files could not be read and are left out")
+    if tally.unreadable:
+        say(
+            counted(
+                tally.unreadable,
+                "file could not be read and is left out",
+                "files could not be read and are left out",
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from experiments.check_findings import Finding
 from instruments import markers
 from instruments.lab import Wiring
+from instruments.wording import counted
 
 WHAT_INVERTS = (
     "a line driver or an RS-232 adapter's TTL pins invert: take the other output, or write ,invert after a "
@@ -36,7 +37,7 @@ class Seen:
     def __str__(self) -> str:
         if not self.edges:
             return f"D{self.input} stays {'high' if self.level else 'low'}"
-        return f"D{self.input} has {self.edges} edge{'s' if self.edges > 1 else ''}"
+        return f"D{self.input} has {counted(self.edges, 'edge')}"
 
 
 def seen(bits: NDArray[np.unsignedinteger[Any]], batches: int) -> list[Seen]:
@@ -75,7 +76,7 @@ def _judge(line: str, planned: int, inputs: list[Seen], made: int, values: dict[
     there = [s for s in inputs if s.line == line and s.input != planned]
     id, name = f"markers.{line}", f"{line} line"
     if here.line == line and not here.inverted:
-        return Finding(id, "good", name, f"{made} edges on D{planned}, as many as were made", "", values)
+        return Finding(id, "good", name, f"{counted(made, 'edge')} on D{planned}, as many as were made", "", values)
     if here.line == line:
         found = f"inverted: D{planned} is high while the line is low"
         return Finding(id, "wrong", name, found, WHAT_INVERTS, {"inverted": True, **values})
@@ -88,7 +89,7 @@ def _judge(line: str, planned: int, inputs: list[Seen], made: int, values: dict[
         found = f"dead: {here} and no input shows it"
         advice = "check the wire, the ground between board and oscilloscope, marker_threshold_v, and dut.marker"
         return Finding(id, "wrong", name, found, advice, {"dead": True, **values})
-    found = f"{here.edges} edges on D{planned} where {made} were made"
+    found = f"{counted(here.edges, 'edge')} on D{planned} where {made} were made"
     more = here.edges > made
     advice = (
         "it bounces or rings: check the ground and the contact, and marker_threshold_v"

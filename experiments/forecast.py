@@ -18,7 +18,7 @@ from experiments.plan import Method, Plan
 from experiments.record_choice import FILL, GAIN_WINDOW_S, RESERVE, record_for
 from instruments.lab import Lab
 from instruments.scope_facts import POINTS, PRE_TRIGGER, acquisition_plan
-from instruments.wording import counted, span
+from instruments.wording import counted, duration_text, span
 
 S_PER_OPERATION = 6.05e-12
 """Slope of the paper's figure 7 at batch 16: about 6 ms a G-Op."""
@@ -160,15 +160,6 @@ def _cell(lab: Lab, method: Method, usual_s: float, batch_s: float, load_s: floa
     if method.long_s is None:
         return Work(1 + more, seconds, (1 + more) * one)
     return Work(2 + more, seconds + rest_s + TRANSFER_S + window_s, (2 + more) * one)
-
-
-def duration_text(seconds: float) -> str:
-    """Two or three digits of seconds, minutes, hours or days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{round(seconds / 86_400)} days"
 
 
 def size_text(n_bytes: float) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.statistics import median
 from instruments import markers
+from instruments.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def find_work(values: Floats, dt_s: float) -> list[Stretch]:
     size = max(1, min(round(BLOCK_S / dt_s), len(values) // LEAST_BLOCKS))
     whole = len(values) // size
     if whole < LEAST_BLOCKS:
-        raise NoWorkError(f"{len(values)} samples are too few to tell work from idle")
+        raise NoWorkError(f"{counted(len(values), 'sample')}: too few to tell work from idle")
     blocks = values[: whole * size].reshape(-1, size).mean(axis=1)
     low, high, scatter = two_levels(blocks)
     if high - low <= APART * scatter:

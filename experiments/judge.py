@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from experiments.networks import specs
 from experiments.networks.errors import RefusedError, SpecError, is_out_of_memory, one_line
 from instruments.errors import ConfigError
+from instruments.wording import counted
 
 Floats = NDArray[np.float32]
 Judge = Callable[[Floats], Floats]
@@ -85,7 +86,9 @@ def _judge(name: str, model: Any, dtype: Any, device: str) -> Judge:
                 answers = placed(torch.from_numpy(crops).to(device, dtype or torch.float32))
         except Exception as error:
             if is_out_of_memory(error):
-                raise ConfigError(f"--network {name}: no memory for {len(crops)} crops: lower --batch") from error
+                raise ConfigError(
+                    f"--network {name}: no memory for {counted(len(crops), 'crop')}: lower --batch"
+                ) from error
             raise
         answers = answers[0] if isinstance(answers, tuple | list) else answers
         if answers.dim() > 2:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from experiments import clock_fit
 from experiments.capture_data import ReductionError
 from experiments.parts import Part
+from instruments.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -57,13 +58,14 @@ def fit(part: Part, log_s: Floats, begun_s: float = math.nan) -> LogFit | None:
     marks, dt_s = part.marks, part.data.capture.dt_s
     if len(marks) > len(log_s):
         raise ReductionError(
-            f"extra batch edges: the record alone shows {len(marks) - 1} batches, the device logged {len(log_s) - 1}",
+            f"extra batch edges: the record alone shows {counted(len(marks) - 1, 'batch')}, the device "
+            f"logged {len(log_s) - 1}",
             "markers-extra",
         )
     if part.rise and part.fall and len(marks) != len(log_s):
         raise ReductionError(
-            f"missing batch edges: the record holds the whole run and shows {len(marks) - 1} batches, the device "
-            f"logged {len(log_s) - 1}",
+            f"missing batch edges: the record holds the whole run and shows {counted(len(marks) - 1, 'batch')}, the "
+            f"device logged {len(log_s) - 1}",
             "markers-missing",
         )
     if not len(marks):

@@ -21,6 +21,7 @@ from experiments.shape import PartLook, folding, look_at
 from experiments.shape.pieces import sums
 from instruments import markers
 from instruments.waveform import Record
+from instruments.wording import counted
 
 LONG, CONSECUTIVE, STEADY = "long", "consecutive", "steady"
 """Ways to put a run together (`CaptureData.method`); docs/long-runs.md says when which is right."""
@@ -146,7 +147,9 @@ def _seen(data: CaptureData, wires: Wires) -> tuple[_Seen, int]:
     outside = int((ends > fall).sum()) if fall is not None else 0 if working else len(ends)
     before = int((ends < rise).sum()) if rise is not None else 0
     if outside or (before and frame is None):
-        raise ReductionError(f"{outside or before} batch edges lie outside the gate", "markers-extra")
+        raise ReductionError(
+            f"{counted(outside or before, 'batch edge lies', 'batch edges lie')} outside the gate", "markers-extra"
+        )
     if first:
         require_frame(data, frame)
     quiet = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.command import complain, leave, run, say
 from experiments.sweep_options import parser, plan_of, refuse_with_resume
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from calibration.choice import Records
@@ -58,10 +59,12 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _resume(args: argparse.Namespace) -> int:
     """Go on with a run that ended early, with its own plan and its own bench file."""
+    from datetime import UTC, datetime
+
     from experiments.begun import forget
-    from experiments.calibrations import records_of
+    from experiments.calibrations import records_of, still_fit
     from experiments.session import Earlier
-    from experiments.traces import TraceReader
+    from experiments.traces import TraceReader, seal_whole
     from instruments.errors import ConfigError
     from instruments.lab_checks import check_without_instruments
 
@@ -76,14 +79,21 @@ def _resume(args: argparse.Namespace) -> int:
         earlier, complete, records = Earlier.of(reader), reader.complete, records_of(reader)
         chosen = reader.json("summary").get("options", {})
         args.require_calibration = bool(chosen.get("require_calibration"))
+        if not complete:
+            records, said = still_fit(reader, datetime.now(UTC), require=args.require_calibration)
+            for line in said:
+                complain(f"warning: {line}")
     forget(out)
     if complete:
         if not args.quiet:
-            complain(f"{out}: all {len(plan.cells)} cells were measured already; its results are written again")
+            complain(
+                f"{out}: all was measured already ({counted(len(plan.cells), 'cell')}); its results are written again"
+            )
+        seal_whole(out / TRACE)
         return _conclude(args, out)
     check_without_instruments(lab, lab_text, f"{out / TRACE}:/provenance/lab_yaml")
     if not args.quiet:
-        complain(f"{out}: {len(earlier.ended)} of {len(plan.cells)} cells were measured; going on with the next")
+        complain(f"{out}: going on after {len(earlier.ended)} of {counted(len(plan.cells), 'cell')}")
     return _measure_with(args, lab, lab_text, plan, out, records, earlier)
 
 
@@ -101,7 +111,7 @@ def _begin_again(args: argparse.Namespace, out: Path) -> int:
     args.require_calibration = begun.require_calibration
     records = _records(args, lab)
     if not args.quiet:
-        complain(f"{out}: nothing was measured yet; beginning the same {len(plan.cells)} cells")
+        complain(f"{out}: nothing was measured yet; beginning the same {counted(len(plan.cells), 'cell')}")
     return _measure_with(args, lab, begun.lab_yaml, plan, out, records, None)
 
 
@@ -133,19 +143,40 @@ def _measure(
     earlier: Earlier | None = None,
     bench_file: Path | None = None,
 ) -> int:
+    """Measure as the only program that does so into its folder."""
+    from experiments.begun import alone
+    from experiments.traces import check_writable
+    from instruments.errors import ConfigError
+
+    check_writable(out)
+    with alone(out):
+        if earlier is None and os.path.exists(out / TRACE):
+            raise ConfigError(f"{out}: another sweep has just measured into this folder: name another with --out")
+        return _measure_alone(args, lab, lab_text, plan, out, records, earlier, bench_file)
+
+
+def _measure_alone(
+    args: argparse.Namespace,
+    lab: Lab,
+    lab_text: str,
+    plan: Plan,
+    out: Path,
+    records: Records,
+    earlier: Earlier | None,
+    bench_file: Path | None,
+) -> int:
     """Open the bench, measure what is left of the plan, and report all of it."""
     from experiments.begun import Begun, forget
     from experiments.calibrations import to_json
     from experiments.environment import environment
     from experiments.progress import shown
     from experiments.session import instruments_of
-    from experiments.traces import TraceWriter, check_writable
+    from experiments.traces import TraceWriter
     from experiments.traces.said import Said
     from instruments.bench import open_bench, open_transcript
     from instruments.errors import BenchError
     from instruments.interrupts import Interrupted, undisturbed
 
-    check_writable(out)
     if earlier is None:
         named = [str(path.resolve()) for path in args.calibration]
         Begun(plan.to_json(), lab_text, str(args.lab.resolve()), named, args.require_calibration).write(out)

@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from instruments.plain_text import one_line, visible
+from instruments.wording import duration_text
 
 
 class Progress:
     """Shows what happens on standard error."""
 
-    def __init__(self, total: int, bar: Any = None, task: Any = None, *, quiet: bool = False) -> None:
-        self._total, self._bar, self._task, self._quiet = total, bar, task, quiet
-        self._done, self._began_s = 0, time.monotonic()
+    def __init__(
+        self,
+        total: int,
+        bar: Any = None,
+        task: Any = None,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total, self._bar, self._task, self._quiet, self._clock = total, bar, task, quiet, clock
+        self._done, self._began_s = 0, clock()
 
     def say(self, text: str) -> None:
         """Show a line, unless quiet."""
@@ -58,6 +67,8 @@ class Progress:
 
     def cell_begins(self, text: str) -> None:
         """Show which cell is being measured, where there is a bar to show it."""
+        if not self._done:
+            self._began_s = self._clock()  # what goes before the first cell comes once
         if self._bar is not None:
             self._bar.update(self._task, description=one_line(text))
 
@@ -66,11 +77,9 @@ class Progress:
         self._done += 1
         if self._bar is not None:
             self._bar.advance(self._task)
-        left_s = (time.monotonic() - self._began_s) / self._done * (self._total - self._done)
-        self.say(
-            f"[{self._done:>{len(str(self._total))}}/{self._total}] {text}"
-            + ("" if self._bar is not None or self._done == self._total else f"  ({left_s:.0f} s left)")
-        )
+        left_s = (self._clock() - self._began_s) / self._done * (self._total - self._done)
+        left = "" if self._bar is not None or self._done == self._total else f"  ({duration_text(left_s)} left)"
+        self.say(f"[{self._done:>{len(str(self._total))}}/{self._total}] {text}{left}")
 
 
 def _is_terminal() -> bool:

@@ -18,6 +18,7 @@ from experiments.window_choice import WindowChoice
 from instruments.errors import BenchError, ConfigError
 from instruments.plain_text import one_line
 from instruments.whole_file import write_whole
+from instruments.wording import counted
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,14 @@ def replay(job: Job, options: Options) -> Done:
     except Exception as error:  # a fault of ours must not cost the other files either
         return Done(job.number, job.path, 3, "", f"{job.path}: {type(error).__name__}: {str(error)[:200]}")
     rows = sum(row is not None for row in outcome.rows)
-    said = f"{job.path}: {rows} of {len(outcome.rows)} rows have a result"
+    said = f"{job.path}: {rows} of {counted(len(outcome.rows), 'row')} with a result"
     if outcome.rejected:
         said += f"; {outcome.rejected[0].label}: {outcome.rejected[0].reason}"
         said += f" (and {len(outcome.rejected) - 1} more)" if len(outcome.rejected) > 1 else ""
     elif NO_ZERO in outcome.notes:
         said += f"; {NO_ZERO}"
     if outcome.missing:
-        said += f"; the sweep ended early: {outcome.missing} of {len(outcome.plan.cells)} cells are open"
+        said += f"; the sweep ended early: {outcome.missing} of {counted(len(outcome.plan.cells), 'cell')} open"
     return Done(job.number, job.path, 0 if outcome.whole else 1, text, one_line(said), _reasons(outcome))
 
 

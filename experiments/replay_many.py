@@ -97,13 +97,13 @@ def replay_many(
                         complain(line)
                     progress.cell_done(line)
         except WorkersLostError as error:
-            complain(f"error: {error}: {len(jobs) - came} of {len(jobs)} files are not replayed")
+            complain(f"error: {error}: {len(jobs) - came} of {counted(len(jobs), 'file')} are not replayed")
         finally:
             table.finish()
     whole = came - bad - incomplete
     bad += len(jobs) - came
     all_files = counted(len(jobs), "file")
-    text = f"{all_files}: {whole} with every result, {incomplete} with some missing, {bad} not replayed"
+    text = f"{all_files}: {whole} whole, {incomplete} with results missing, {bad} not replayed"
     say(f"{text}\nwritten to {out}: {TABLE} of all, and a folder for each file")
     return 1 if bad or incomplete else 0
 

@@ -13,6 +13,7 @@ from experiments.energy import RowResult
 from experiments.flags import FLAGS, number, numbers
 from experiments.outcome import Outcome
 from experiments.shape import Settling
+from instruments.wording import counted
 
 Lines = list[list[str]]
 
@@ -121,7 +122,7 @@ def _weights(run: DeviceRun) -> str:
 def _warm_up(run: DeviceRun) -> str:
     seconds, batches = number(run.ready, "warmup_s"), number(run.ready, "warmup_batches")
     text = f"{seconds:.2g} s" if seconds is not None else "unknown"
-    text += f" ({batches:.0f} batches)" if batches is not None else ""
+    text += f" ({counted(round(batches), 'batch')})" if batches is not None else ""
     return text if run.ready.get("settled") is True else f"{text}, not settled"
 
 

@@ -19,6 +19,7 @@ from experiments.capture_data import CaptureData
 from experiments.found_work import NoWorkError, find_work
 from instruments import markers
 from instruments.waveform import Capture, Preamble, Record
+from instruments.wording import counted
 
 KINDS = ("gain", "cell")
 """Captures in which something runs."""
@@ -91,7 +92,7 @@ class HandWindows:
     @property
     def note(self) -> str:
         """See `WindowSource`."""
-        return f"the windows of {len(self.by_capture)} captures were given by hand, not told by marker lines"
+        return f"the windows of {counted(len(self.by_capture), 'capture')} were given by hand, not told by marker lines"
 
     def apply(self, data: CaptureData) -> CaptureData:
         """See `WindowSource`."""
@@ -132,7 +133,7 @@ class HandWindows:
             if last - first == batches:
                 return data, start, stop
             if last == first:
-                why = f"{text} of {batches} batches, none of which it holds whole: make it longer"
+                why = f"{text} of {counted(batches, 'batch')}, none of which it holds whole: make it longer"
                 return replace(data, problem=why, problem_code=CUTS), start, stop
             share = (last - first) / batches
             part = replace(

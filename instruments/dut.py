@@ -19,6 +19,7 @@ from instruments.dut_channel import DutChannel
 from instruments.dut_ends import BoardEnd, ProcessEnd
 from instruments.dut_protocol import Mode
 from instruments.errors import DutError
+from instruments.wording import counted
 
 FP32 = Mode()
 
@@ -332,7 +333,8 @@ class Dut:
         order = [*gate[:2], *stamps, *gate[2:]]
         if len(stamps) != message["batches"] or any(b < a for a, b in pairwise(order)):
             raise self._channel.error(
-                f"logged {len(stamps)} stamps for {message['batches']} batches, or stamps that go back in time",
+                f"logged {counted(len(stamps), 'stamp')} for {counted(message['batches'], 'batch')}, "
+                "or stamps that go back in time",
                 broken=True,
             )
         frame = message.get("frame") or {"number": None}

@@ -12,6 +12,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from instruments.wording import counted
+
 from .errors import ProtocolError
 
 
@@ -130,8 +132,8 @@ class BlockReader:
             if self._got == stop and end:
                 return Block(self._data(stop))
         if end:
-            declared = f"{self._length} bytes of data" if self._header else "a block header"
-            raise self._refuse(f"the message ended after {self._got} bytes, before {declared} had come")
+            declared = f"{counted(self._length, 'byte')} of data" if self._header else "a block header"
+            raise self._refuse(f"the message ended after {counted(self._got, 'byte')}, before {declared} had come")
         return NEED
 
     def _data(self, stop: int) -> bytes:
@@ -161,7 +163,7 @@ class BlockReader:
         count = self._digits()
         digits = start[2 : 2 + count]
         if not all(0x30 <= digit <= 0x39 for digit in digits):
-            raise self._refuse(f"expected {count} digits of block length, got {digits!r}")
+            raise self._refuse(f"expected {counted(count, 'digit')} of block length, got {digits!r}")
         if len(digits) == count:
             self._length = int(digits)
             if self._length > self._max_bytes:

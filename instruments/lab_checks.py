@@ -40,7 +40,7 @@ def read_bench(path: str | Path) -> tuple[Lab, str]:
 def check_without_instruments(lab: Lab, text: str, name: str) -> None:
     """Find the mistakes of a lab.yaml that need no instrument to be found. Raises ConfigError with their lines."""
     wrong: list[str] = []
-    for check in (_addresses, _marker, scope_facts.capabilities, scope_facts.channel_settings, _supply):
+    for check in (_library, _addresses, _marker, scope_facts.capabilities, scope_facts.channel_settings, _supply):
         try:
             with lab_yaml.lines_of(text, name):
                 check(lab)
@@ -48,6 +48,15 @@ def check_without_instruments(lab: Lab, text: str, name: str) -> None:
             wrong.append(str(error))
     if wrong:
         raise ConfigError("\n".join(wrong))
+
+
+def _library(lab: Lab) -> None:
+    """Refuse what is there and is no library; what is not there, another machine may have."""
+    if os.path.exists(lab.visa) and "PYVISA_LIBRARY" not in os.environ:
+        try:
+            check_library(lab.visa)
+        except ConfigError as error:
+            raise LabError(str(error), "visa") from error
 
 
 def _addresses(lab: Lab) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instruments import marker_frame
+from instruments.wording import counted
 
 UNIT_TOLERANCE = 0.4
 """How far an interval of a start frame may lie from a whole number of units."""
@@ -178,14 +179,16 @@ def decode(bits: Bits, gate_bit: int, batch_bit: int, *, framed: bool = False) -
         problems.append(Problem("cut", "the gate is still high at the record's end: the window is cut"))
     if len(at) > 2:
         kind, what = _too_many(at, max(LEAST_CLOSE, round(CLOSE_SHARE * moves.samples)))
-        problems.append(Problem(kind, f"the gate has {len(at)} edges where 2 were expected: {what}"))
+        problems.append(Problem(kind, f"the gate has {counted(len(at), 'edge')} where 2 were expected: {what}"))
     if problems:
         return Decoded(None, tuple(problems))
     start, stop = int(at[0]), int(at[1])
     before, after = int(np.count_nonzero(ends < start)), int(np.count_nonzero(ends > stop))
     outside = after if framed else after + before
     if outside:
-        return Decoded(None, (Problem("extra", f"{outside} batch edges lie outside the gate"),))
+        return Decoded(
+            None, (Problem("extra", f"{counted(outside, 'batch edge lies', 'batch edges lie')} outside the gate"),)
+        )
     return Decoded(Window(start, stop, tuple(ends[before:].tolist())), ())
 
 
@@ -197,11 +200,12 @@ def _too_many(at: NDArray[np.int64], close: int) -> tuple[Kind, str]:
     groups = np.split(at, np.flatnonzero(np.diff(at) > close) + 1)
     for group in groups:
         if len(group) % 2 == 0:
-            return "glitch", f"a glitch of {int(group[-1] - group[0])} samples at sample {int(group[0])}"
+            return "glitch", f"a glitch of {counted(int(group[-1] - group[0]), 'sample')} at sample {int(group[0])}"
     for group in groups:
         if len(group) > 1:
             length = int(group[-1] - group[0])
-            return "bounce", f"a bounce of {len(group)} edges within {length} samples at sample {int(group[0])}"
+            within = f"{counted(length, 'sample')} at sample {int(group[0])}"
+            return "bounce", f"a bounce of {len(group)} edges within {within}"
     return "extra", f"a second run, or more, from sample {int(at[2])} on"
 
 
@@ -238,9 +242,8 @@ def start_frame(bits: Bits, gate_bit: int, batch_bit: int) -> StartFrame:
     ends = ends[ends < rises[0]] if len(rises) else ends
     if len(ends) < marker_frame.EDGES:
         start = int(ends[0]) if len(ends) else int(rises[0]) if len(rises) else moves.samples
-        problem = (
-            f"no start frame: {len(ends)} edges of the batch line before the gate, and {marker_frame.EDGES} make one"
-        )
+        seen = counted(len(ends), "edge")
+        problem = f"no start frame: {seen} of the batch line before the gate, and {marker_frame.EDGES} make one"
         return StartFrame(None, start, len(ends), Problem("frame", problem))
     first, *gaps = (b - a for a, b in itertools.pairwise(ends[-marker_frame.EDGES :].tolist()))
     units = [gap / (first / marker_frame.START_UNITS) for gap in gaps]

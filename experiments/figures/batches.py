@@ -208,4 +208,5 @@ def _band(axes: Any, run: Run, series: Series) -> None:
         axes.axhline(mean, color=style.GREY, linewidth=0.8, linestyle="--", zorder=1)
         idle = np.mean([v for v in (p.value("idle_power_w") for p in run.points) if math.isfinite(v)])
         text = f"mean {mean:.2f} W; idle, subtracted: {idle:.3f} W"
-        axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", fontsize=style.SMALL, color="0.3")
+        clear = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # of the lines of the grid
+        axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", fontsize=style.SMALL, color="0.3", bbox=clear)

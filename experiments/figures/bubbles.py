@@ -1,4 +1,7 @@
-"""Discs whose area is a quantity, as in the paper: white edge, small light centre, names beside them."""
+"""Discs whose area is a quantity, as in the paper: white edge, small light centre, names beside them.
+
+A disc's rim stands above all others of about its size, so that one behind another is seen.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from experiments.figures import labels, style
 
 PAPER_DISCS = (5.0, 35.0, 65.0, 95.0, 125.0, 155.0)
 """Of the paper's legend, in millions of parameters."""
+
+EDGE_PT, RIM_PT = 1.5, 1.6
+LIKE = 0.75
+"""Smaller than this share of a disc is what lies upon its rim."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,9 @@ class Scale:
 
 
 def draw(axes: Any, blobs: Sequence[Blob], scale: Scale) -> None:
-    """Draw the discs, the large ones behind, and their error bars."""
-    for blob in sorted(blobs, key=lambda b: -b.size):
+    """Draw the discs, the large ones behind, their rims and their error bars."""
+    from_behind = sorted(blobs, key=lambda b: -b.size)
+    for k, blob in enumerate(from_behind):
         if blob.x_half > 0:
             axes.errorbar(
                 blob.x, blob.y, xerr=blob.x_half, fmt="none", ecolor="0.25", elinewidth=1.0, capsize=2.5, zorder=4
@@ -70,11 +78,23 @@ def draw(axes: Any, blobs: Sequence[Blob], scale: Scale) -> None:
             s=scale.area(blob.size),
             color=blob.colour,
             edgecolor="white",
-            linewidth=1.5,
-            zorder=3,
+            linewidth=EDGE_PT,
+            zorder=3 + k / len(blobs),
             alpha=0.92,
         )
         axes.scatter(blob.x, blob.y, s=5, color="0.88", edgecolor="0.45", linewidth=0.3, zorder=4.5)
+    for blob in reversed(from_behind):
+        below = sum(b.size >= LIKE * blob.size for b in blobs)
+        across_pt = max(2 * scale.radius(blob.size) - EDGE_PT - RIM_PT, 0.0)
+        axes.scatter(
+            blob.x,
+            blob.y,
+            s=across_pt**2,
+            facecolor="none",
+            edgecolor=blob.colour,
+            linewidth=RIM_PT,
+            zorder=3 + (below - 0.5) / len(blobs),
+        )
 
 
 def sign(figure: Any, scale: Scale, *notes: str) -> None:

@@ -69,7 +69,7 @@ def operations_vs_time(runs: Sequence[Run], options: Options) -> Drawn:
                 zorder=1,
                 label=text,
             )
-            axes.legend(loc="upper left")
+            axes.legend(loc="lower right")  # long times of few operations are rare
             lines.append((run.label, batch, fit.slope, fit.at_zero, fit.r2, fit.n))
     cloud.limits(x_from=0.0, y_from=0.0)
     source = f"{sources.of(runs, time=True)}; {sources.BARS}; {sources.COUNTED.format(spoken)}"

@@ -84,8 +84,9 @@ def settling_s(found: Sequence[Waveform]) -> float:
     steps = []
     for w in found:
         n = int(SETTLED_BEFORE_S / w.dt_s)
-        before, after = w.power_w[max(w.loop.start, w.loop.stop - n) : w.loop.stop], w.power_w[w.loop.stop :]
-        if w.dt_s > dt_s or after.size < n:
+        rise = w.loop.start if w.rise else 0
+        before, after = w.power_w[max(rise, w.loop.stop - n) : w.loop.stop], w.power_w[w.loop.stop :]
+        if w.dt_s > dt_s or after.size < n or not before.size:
             continue
         low, high = after[-max(after.size // 4, 1) :].mean(), before.mean()
         steps.append((after[:n] - low) / (high - low) if high > low else np.full(n, np.nan))

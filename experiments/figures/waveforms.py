@@ -14,6 +14,7 @@ from experiments.figures.captures import Waveform, waveforms
 from experiments.figures.catalogue import Drawn, Options
 from experiments.figures.folding import Folded, chosen_cell, fold, settling_s
 from experiments.figures.rows import NothingToDrawError, Run, Table
+from instruments.wording import counted
 
 STRETCHES = 1200
 BEYOND = 0.35
@@ -160,7 +161,7 @@ class _Column:
         axes.fill_between(
             t, f.mean - f.half, f.mean + f.half, color=PALE, linewidth=0, label="95 % interval of the mean"
         )
-        axes.plot(t, f.mean, color=BLUE, linewidth=1.0, label=f"mean of {f.batches} batches")
+        axes.plot(t, f.mean, color=BLUE, linewidth=1.0, label=f"mean of {counted(f.batches, 'batch')}")
         axes.plot(t, f.first, color="#fd8d3c", linewidth=0.7, zorder=1.5, label="first of each run")
         if math.isfinite(self.settling):
             width = min(self.settling, f.batch_s) * factor
@@ -176,7 +177,7 @@ class _Column:
         axes.set_xlim(0, f.batch_s * factor)
         low, high = (f.mean - f.sd).min(), (f.mean + f.sd).max()
         axes.set_ylim(low - 0.05 * (high - low), high + 0.45 * (high - low))
-        axes.set_title(f"mean by phase over the batches of {_records(len(self.found))} ({f.mean.size} bins)")
+        axes.set_title(f"mean by phase over the batches of {counted(len(self.found), 'record')} ({f.mean.size} bins)")
         axes.set_xlabel(f"time into the batch, stretched to the mean length [{unit}]")
         axes.set_ylabel("power [W]")
         axes.legend(loc="upper right", ncols=3, frameon=True, facecolor="white", framealpha=0.9, edgecolor="none")
@@ -190,10 +191,6 @@ class _Column:
             f"{name}: after the gate's fall the power drops to 1/e of its step in {self.settling * 1e3:.2g} ms: "
             "the board's capacitors, or work after the gate, smear its current by that much; what is shorter is hidden"
         )
-
-
-def _records(n: int) -> str:
-    return "1 record" if n == 1 else f"{n} records"
 
 
 def _time_unit(longest_s: float) -> tuple[str, float]:

@@ -85,7 +85,7 @@ def judge(sample: Sample, margin: float = PAPER_MARGIN, seed: int = 1) -> Findin
         numbers,
         {"networks": common["network"].nunique(), "batch sizes": len(batches), "cells": len(common)},
         {"alpha": ALPHA, "followed": FOLLOWED, "mean_power_relative": margin},
-        f"{sample.repeats_text} repeats; margin: p < {ALPHA:g} for a climb, {FOLLOWED:g} of the variance",
+        f"{sample.repeats_text}; margin: p < {ALPHA:g} for a climb, {FOLLOWED:g} of the variance",
         sample.device,
         batches,
     )

@@ -54,7 +54,7 @@ def judge(sample: Sample, seed: int = 1) -> Finding:
         numbers,
         {"networks": common["network"].nunique(), "batch sizes": len(batches), "cells": len(common)},
         {"delta_aicc": DELTA_AICC, "explained": EXPLAINED},
-        f"{sample.repeats_text} repeats; margin: AICc better by {DELTA_AICC:g}, at least {EXPLAINED:g} of the variance",
+        f"{sample.repeats_text}; margin: AICc better by {DELTA_AICC:g}, at least {EXPLAINED:g} of the variance",
         sample.device,
         batches,
     )

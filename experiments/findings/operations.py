@@ -73,7 +73,7 @@ def judge(sample: Sample, seed: int = 1) -> Finding:
         numbers,
         {"networks": common["network"].nunique(), "batch sizes": len(batches), "cells": len(common)},
         {"explained": EXPLAINED, "error": ERROR},
-        f"{sample.repeats_text} repeats; margin: {EXPLAINED:g} of the variance of time, mean error {percent(ERROR)}",
+        f"{sample.repeats_text}; margin: {EXPLAINED:g} of the variance of time, mean error {percent(ERROR)}",
         sample.device,
         batches,
     )

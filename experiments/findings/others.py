@@ -14,6 +14,7 @@ from experiments.figures.fits import MIN_HINGE, Hinge, hinge
 from experiments.findings.intervals import Floats, Interval, draws
 from experiments.findings.sample import Sample
 from experiments.findings.verdict import ALPHA, Tree
+from instruments.wording import counted
 
 PAPER_FLOOR_MB, PAPER_SLOPE, PAPER_GAIN = 200.0, 1.30, 3.0
 GRID = 501
@@ -41,7 +42,7 @@ def memory(sample: Sample, seed: int = 1) -> Told:
     numbers: Tree = {"kind": sample.memory_kind, "batch": batch, "networks": len(here)}
     fit = hinge(x, y)
     if fit is None:
-        return Told(title, (f"{len(here)} networks are too few for a hinge: {MIN_HINGE}",), numbers)
+        return Told(title, (f"{counted(len(here), 'network')}: too few for a hinge, which needs {MIN_HINGE}",), numbers)
     intervals = _hinge_intervals(x, y, fit, seed)
     numbers["by_weights"] = {name: found.tree() for name, found in intervals.items()} | {
         "rms_mb": fit.rms,

@@ -81,7 +81,7 @@ def judge(sample: Sample, margin: float = PAPER_MARGIN, seed: int = 1) -> Findin
             "runs": len(runs),
         },
         {"relative": margin, "watts": margin * numbers.get("mean_w", math.nan), "exceptions": EXCEPTIONS},
-        f"{sample.repeats_text} repeats; margin ±{margin * 100:.3g} % of the mean net power",
+        f"{sample.repeats_text}; margin ±{margin * 100:.3g} % of the mean net power",
         sample.device,
         batches_of(runs),
     )

@@ -18,6 +18,7 @@ from experiments.reduction import reduce_run
 from experiments.traces import TraceReader
 from experiments.traces.agreement import require_agreement
 from instruments.errors import ConfigError
+from instruments.wording import counted
 
 RUN_COLUMNS = ("network", "batch", "session", "repeat", "power_w", "net_power_w", "time_s", "energy_j", "net_energy_j")
 """Of each run: mean power while it ran, gross and net of idle; time and energy per image."""
@@ -69,10 +70,10 @@ class Sample:
 
     @property
     def repeats_text(self) -> str:
-        """Least and greatest number of repeats of a cell."""
+        """Least and greatest number of repeats of a cell, with their noun."""
         counts = self.runs.groupby(["network", "batch"]).size()
         low, high = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
-        return f"{low}" if low == high else f"{low} to {high}"
+        return counted(low, "repeat") if low == high else f"{low} to {high} repeats"
 
 
 def batches_of(cells: pd.DataFrame) -> tuple[int, ...]:
@@ -223,7 +224,9 @@ def _notes(outcomes: Sequence[tuple[str, Outcome]], about: pd.DataFrame) -> list
             )
         flagged = sum(bool(row.flags) for row in outcome.device)
         if flagged:
-            notes.append(f"{prefix}{flagged} rows are flagged: what they say may be disturbed (docs/flags.md)")
+            notes.append(
+                f"{prefix}flagged: {counted(flagged, 'row')}; what is said there may be disturbed (docs/flags.md)"
+            )
     return notes
 
 

@@ -1,4 +1,4 @@
-"""What networks hold and cost, and their cited accuracies: python -m experiments.networks [SPEC ...].
+"""Say what networks hold and cost, and their cited accuracies.
 
 Without a SPEC the paper's 14, which needs no torch; a network of one's own is counted by running it once. Exit code
 2 where a SPEC names none.

@@ -9,6 +9,7 @@ from experiments.budgets import budget_lines
 from experiments.figures.rows import Run
 from experiments.report import markup
 from experiments.report.text import percent, shown
+from instruments.wording import counted
 
 COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e08214", "#5e4fa2", "#7f7f7f", "#8c564b",
@@ -62,7 +63,7 @@ def bars(runs: Sequence[Run]) -> list[str]:
             for row in rows
             for name, label in SHOWN
         ]
-        parts.append(markup.details(f"The {len(tables)} budgets, component by component", *tables))
+        parts.append(markup.details(f"{counted(len(tables), 'budget')}, component by component", *tables))
     return parts
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from experiments.figures.rows import Run, all_networks
 from experiments.report import markup
 from experiments.report.text import SHOWN, shown
+from instruments.wording import counted
 
 if TYPE_CHECKING:
     from experiments.comparison.context import Difference
@@ -115,8 +116,9 @@ def differences(found: Sequence[Pair], *, anyway: bool, margin: float = MARGIN) 
         parts.append(markup.table(compare.table_lines(rows), of_rows=attributes))
         parts.append(
             markup.paragraph(
-                f"± is the half-width of the 95 % interval. Equivalent: within {margin * 100:g} % of A. p-values are "
-                f"corrected for {len(rows)} rows (Holm); Welch's is of the repeats alone. docs/compare.md explains it."
+                f"± is the half-width of the 95 % interval. Equivalent: within {margin * 100:g} % of A. p-values "
+                f"are corrected for {counted(len(rows), 'row')} (Holm); Welch's is of the repeats alone. docs/"
+                "compare.md explains it."
             )
         )
         notes = compare.notes_of(a, b, rows, ())

@@ -9,6 +9,7 @@ from experiments import networks, report_device
 from experiments.figures.rows import Run
 from experiments.flags import FLAGS
 from experiments.report import markup
+from instruments.wording import counted
 
 
 def device(run: Run) -> list[str]:
@@ -75,7 +76,7 @@ def flags(run: Run) -> list[str]:
     if known:
         parts.append(markup.table([["code", "it says that"], *known], "facts"))
     if run.outcome.missing:
-        parts.append(markup.paragraph(f"{run.outcome.missing} cells were not measured: the sweep ended early."))
+        parts.append(markup.paragraph(f"Not measured: {counted(run.outcome.missing, 'cell')}; the sweep ended early."))
     return parts
 
 

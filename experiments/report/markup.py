@@ -61,9 +61,10 @@ def table(
     return f"<div class='scroll'><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def picture(data: bytes, kind: str, alt: str) -> str:
-    """A picture in the file itself; `kind` is image/png or image/svg+xml."""
-    return f"<img alt='{text(alt)}' src='data:{kind};base64,{base64.b64encode(data).decode()}'>"
+def picture(data: bytes, kind: str, alt: str, width_px: int | None = None) -> str:
+    """A picture in the file itself, as wide as it says itself or as asked; `kind` is image/png or image/svg+xml."""
+    size = attributes({"width": width_px}) if width_px else ""
+    return f"<img alt='{text(alt)}'{size} src='data:{kind};base64,{base64.b64encode(data).decode()}'>"
 
 
 def data_block(key: str, tree: Any) -> str:

@@ -21,6 +21,7 @@ from experiments.report import (
 )
 from experiments.report.text import energy_table, table
 from experiments.traces import TraceReader
+from instruments.wording import counted
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 MARGIN = comparison.MARGIN
@@ -136,4 +137,4 @@ def _by_run(key: str, title: str, runs: Sequence[Run], of_one: object) -> str:
 def _left_out(count: int) -> str:
     if not count:
         return ""
-    return markup.paragraph(f"{count} captures more are in the trace files; here was no room for them.", "hint")
+    return markup.paragraph(f"In the trace files, without room here: {counted(count, 'capture')} more.", "hint")

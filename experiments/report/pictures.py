@@ -14,7 +14,8 @@ from experiments.report import markup
 LARGEST_SVG = 320_000
 """Bytes above which a figure's shapes are so many that a picture of pixels is smaller."""
 
-PRINT_DPI = 170
+PRINT_DPI, SCREEN_DPI = 170, 96
+"""Of pictures of pixels on paper; and what browsers take an inch of shapes for, so that letters are of one size."""
 
 FEWEST_ROWS = 3
 """Results below which a figure says less than the table does."""
@@ -27,16 +28,17 @@ OF_NETWORKS, OF_BATCHES, OF_ANY = (1, 2, 6, 7, 8, 9, 10, 12, 16), (3, 4, 5, 11),
 
 
 def figures(runs: Sequence[Run]) -> list[str]:
-    """Every figure with its title; a line for each that these runs do not hold enough for."""
+    """Every figure with its title; a line for each reason why these runs do not hold enough for others."""
     parts: list[str] = []
-    lacking: list[str] = []
+    lacking: dict[str, list[str]] = {}
     for figure in FIGURES:
         try:
             _enough(figure, runs)
             parts.append(_figure(figure, runs))
         except NothingToDrawError as error:
-            lacking.append(f"Figure {figure.number}, {figure.title}: not drawn: {error}")
-    return [*parts, markup.bullets(lacking, "lacking")]
+            lacking.setdefault(str(error), []).append(f"{figure.number}, {figure.title}")
+    told = [f"Not drawn ({why}): figure {'; '.join(those)}" for why, those in lacking.items()]
+    return [*parts, markup.bullets(told, "lacking")]
 
 
 def _enough(figure: Figure, runs: Sequence[Run]) -> None:
@@ -75,4 +77,4 @@ def _pixels(picture: Any, title: str) -> str:
         few = full.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     out = io.BytesIO()
     few.save(out, "PNG", optimize=False, compress_level=9)
-    return markup.picture(out.getvalue(), "image/png", title)
+    return markup.picture(out.getvalue(), "image/png", title, round(few.width * SCREEN_DPI / PRINT_DPI))

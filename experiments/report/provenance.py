@@ -136,8 +136,8 @@ def reproduce(run: Run) -> list[str]:
         markup.paragraph("At the bench, with lab.yaml as below:"),
         f"<pre>{markup.text(shlex.join(sweep_words(plan, *_chosen_records(run))))}</pre>",
         markup.paragraph(
-            f"Networks ran as: {plan.run.label}. Seed {plan.seed}; window {plan.window_s:g} s; {plan.repeats} repeats. "
-            + ". ".join(plan.method.lines(plan.repeats, plan.rounds))
+            f"Networks ran as: {plan.run.label}. Seed {plan.seed}; window {plan.window_s:g} s; repeats: {plan.repeats}"
+            ". " + ". ".join(plan.method.lines(plan.repeats, plan.rounds))
         ),
         markup.details("lab.yaml as it was read", f"<pre>{markup.text(run.reader.text('lab_yaml'))}</pre>"),
         *(

@@ -11,7 +11,7 @@ from experiments.outcome import Outcome, source_text
 from experiments.report import markup
 from experiments.report.findings import Judged
 from experiments.report.text import percent, shown
-from instruments.wording import folded
+from instruments.wording import counted, folded
 
 Lines = list[str]
 
@@ -85,13 +85,13 @@ def _sentences(run: Run) -> Lines:
         said.append("The bench and its currents are simulated; the inference is real.")
     networks, batches = len(o.plan.networks), _listed([str(batch) for batch in sorted(o.plan.batches)])
     said.append(
-        f"Energy per image of {_many(networks, 'network')} at batch {batches}, with {_repeats(o)} "
+        f"Energy per image of {counted(networks, 'network')} at batch {batches}, with {_repeats(o)} "
         f"each, on {o.lab.dut.name}: current by {o.lab.probe.model} and {o.lab.scope.model} at "
         f"{o.lab.supply.voltage_v:g} V from {o.lab.supply.model}, between the marks that the device sets."
     )
     if not rows:
         return [*said, "No cell gave a result."]
-    said.append(f"{len(rows)} of {_many(len(o.rows), 'combination')} of network and batch gave a result.")
+    said.append(f"{len(rows)} of {counted(len(o.rows), 'combination')} of network and batch gave a result.")
     best = min(rows, key=lambda r: r.energy_per_image_j.value)
     worst = max(rows, key=lambda r: r.energy_per_image_j.value)
     energy = "energy_per_image_j"
@@ -112,18 +112,14 @@ def _sentences(run: Run) -> Lines:
         said.append(f"± is U, the half-width of the 95 % interval: {middle} of the energy{spread}.")
     single = sum(row.repeats == 1 for row in rows)
     if single:
-        said.append(f"{_many(single, 'row')} of one repeat: nothing is known of their scatter, and it is not in U.")
+        said.append(f"{counted(single, 'row')} of one repeat: of the scatter nothing is known, and it is not in U.")
     return said
 
 
 def _repeats(outcome: Outcome) -> str:
     done = [row.repeats for row in outcome.rows if row is not None] or [outcome.plan.repeats]
-    return _many(max(done), "repeat") if min(done) == max(done) else f"{min(done)} to {max(done)} repeats"
+    return counted(max(done), "repeat") if min(done) == max(done) else f"{min(done)} to {max(done)} repeats"
 
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")

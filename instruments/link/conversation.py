@@ -15,6 +15,7 @@ from types import TracebackType
 
 from instruments.errors import BenchError, ConfigError, InstrumentError, LinkError, LinkTimeout, ProtocolError
 from instruments.ieee488 import NEED, BlockReader
+from instruments.wording import counted
 
 from .claims import Claim, claim
 from .ports import Port, PortClosed, PortTimeout
@@ -145,7 +146,7 @@ class Link:
                     break
             if reader.rest:
                 raise ProtocolError(
-                    f"{len(reader.rest)} bytes came behind a block of {len(event.data)}",
+                    f"{counted(len(reader.rest), 'byte')} came behind a block of {len(event.data)}",
                     first_bytes=reader.rest[:40],
                 )
             self._record.block(event.data)
@@ -253,7 +254,7 @@ class Link:
     @contextmanager
     def _operation(self, command: str | bytes, deadline_s: float | None) -> Iterator[float]:
         """Hold the bus, give the deadline, and turn every failure into a named one, in step again."""
-        shown = command if isinstance(command, str) else f"{command[:40]!r} ({len(command)} bytes)"
+        shown = command if isinstance(command, str) else f"{command[:40]!r} ({counted(len(command), 'byte')})"
         if isinstance(command, str) and not (command.isascii() and command.isprintable()):
             raise ConfigError(f"{self.name}: {command!r} is no line of printable ASCII; nothing was sent")
         with self._lock, self._recorded(shown):
@@ -337,7 +338,7 @@ class Link:
         self._broken = reason
         self._log.info("broken: %s", reason)
         return LinkError(
-            f"the link is broken: {reason} ({self._got} bytes of the answer had come); reopen it",
+            f"the link is broken: {reason} ({counted(self._got, 'byte')} of the answer had come); reopen it",
             instrument=self.name,
             resource=self.resource,
             command=command,

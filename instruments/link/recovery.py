@@ -8,6 +8,7 @@ from collections.abc import Callable
 from instruments import scpi
 from instruments.errors import ProtocolError
 from instruments.ieee488 import NEED, LineReader
+from instruments.wording import counted
 
 from .ports import CHUNK, Port
 from .transcript import Recorder
@@ -64,7 +65,8 @@ def read_line(port: Port, deadline: float, hear: Callable[[bytes], object] = len
             break
     if reader.rest:
         raise ProtocolError(
-            f"{len(reader.rest)} bytes came behind one line", first_bytes=event.data[:20] + b"\n" + reader.rest[:20]
+            f"{counted(len(reader.rest), 'byte')} came behind one line",
+            first_bytes=event.data[:20] + b"\n" + reader.rest[:20],
         )
     return event.data
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from instruments.errors import InstrumentError, LinkError, LinkTimeout, ProtocolError
+from instruments.wording import counted
 
 from .transcript import VERSION, decode, encode
 
@@ -136,7 +137,7 @@ class ReplayLink:
 
     def _send(self, command: str | bytes) -> None:
         data = command.encode("ascii") if isinstance(command, str) else command
-        shown = command if isinstance(command, str) else f"{command[:40]!r} ({len(command)} bytes)"
+        shown = command if isinstance(command, str) else f"{command[:40]!r} ({counted(len(command), 'byte')})"
         self._fail_if_recorded(shown)  # a link that was broken sent nothing
         self._next("out", f"sent {data!r}", encode(data))
         self._fail_if_recorded(shown)

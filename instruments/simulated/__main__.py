@@ -1,4 +1,4 @@
-"""python -m instruments.simulated: serve the simulated bench of a lab.yaml to any VISA client.
+"""Serve the simulated bench of a lab.yaml to any VISA client.
 
 Prints one JSON line with the VISA strings of every instrument and transport, then serves until SIGTERM or
 SIGINT (exit 0), or until its standard input closes when --until-stdin-closes is given.
@@ -19,17 +19,22 @@ from pathlib import Path
 def main(argv: list[str] | None = None) -> int:
     """Serve; 0 when asked to end, 2 when the lab.yaml or a port is no good, 3 when the addresses cannot be told."""
     parser = argparse.ArgumentParser(prog="python -m instruments.simulated", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--lab", default="lab.yaml", type=Path, metavar="FILE", help="facts of the bench (lab.yaml)")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="folder for marker ring and truth socket")
+    parser.add_argument("--lab", default="lab.yaml", type=Path, metavar="FILE", help="the bench (default: lab.yaml)")
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for marker lines and true energy (default: simulation.state_dir)",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="instead of simulation.seed")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong, instead of simulation.faults")
     parser.add_argument(
         "--portmapper",
         type=int,
         metavar="PORT",
-        help="tell there where VXI-11 is; 0: nowhere; without this: at 111 where it can be bound",
+        help="where clients ask which port VXI-11 has; 0: nowhere (default: 111, where it can be bound)",
     )
-    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does, too")
     options = parser.parse_args(argv)
 
     from instruments.command import complain, tell

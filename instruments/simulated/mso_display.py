@@ -82,11 +82,12 @@ class DisplayCommands:
 
 
 def _draw(image: Pixels, rows: np.ndarray[tuple[int], np.dtype[np.float64]], colour: int) -> None:
-    """A line from the least to the greatest row of each column's samples."""
+    """A line from the least to the greatest row of each column's samples and the last one before them."""
     rows = np.clip(rows, 0, HEIGHT - 1)
     starts = np.linspace(0, rows.size, WIDTH, endpoint=False).astype(int)
-    tops = np.minimum.reduceat(rows, starts).astype(int)
-    bottoms = np.maximum.reduceat(rows, starts).astype(int)
+    before = rows[np.maximum(starts - 1, 0)]
+    tops = np.minimum(np.minimum.reduceat(rows, starts), before).astype(int)
+    bottoms = np.maximum(np.maximum.reduceat(rows, starts), before).astype(int)
     for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
         image[top : bottom + 1, column] = colour
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.figures import bubbles, style
 from experiments.figures.__main__ import labels
 from experiments.figures.captures import Waveform, clock
 from experiments.figures.fits import front, hinge, trend, upper_bound
@@ -148,6 +149,8 @@ def test_the_settling_time_is_that_of_the_fall(tau_s: float) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, t.size)
     found = settling_s([record(power + noise, [10, 2000], 2000, 5e-5)])
     assert found == pytest.approx(tau_s, abs=0.1 * tau_s + 1e-4)
+    last = replace(record(power + noise, [2000, 2000], 2000, 5e-5), rise=False)  # of a long run, in its last batch
+    assert settling_s([last]) == found
 
 
 def test_what_does_not_fall_has_no_settling_time() -> None:
@@ -226,3 +229,19 @@ def test_names_keep_off_curves() -> None:
     assert not lies_on(kept, steep)
     assert abs(kept.x - 200) < 60
     assert abs(kept.y - 200) < 20
+
+
+@pytest.mark.parametrize("radii", [(61.1, 60.9), (60.0, 60.0), (5.0, 60.0)])
+def test_a_disc_behind_another_is_seen(radii: tuple[float, float]) -> None:
+    """AlexNet and its normalised twin have one size and nearly one time; a small one keeps its place upon a large."""
+    colours = ("#fd8d3c", "#fecc5c")
+    with style.styled():
+        figure, ((axes,),) = style.sheet("", 1, 1, (3.0, 3.0))
+        axes.set_axis_off()
+        blobs = [bubbles.Blob(c, 1.0, 1.0, size, c) for c, size in zip(colours, radii, strict=True)]
+        bubbles.draw(axes, blobs, bubbles.Scale(140.0, "M", "parameters", 22.0))
+        figure.canvas.draw()
+        seen = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+    for colour in colours:
+        rgb = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+        assert (np.abs(seen - rgb).max(axis=2) < 25).sum() > 40, colour

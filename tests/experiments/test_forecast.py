@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from experiments import power_sweep
-from experiments.forecast import duration_text, forecast, plan_text, size_text
+from experiments.forecast import forecast, plan_text, size_text
+from experiments.progress import Progress
 from experiments.traces import TraceReader
 from instruments import lab as lab_yaml
+from instruments.wording import duration_text
 from tests.sweeps import ROOT
 
 
@@ -36,4 +38,18 @@ def test_what_nobody_can_know_is_said() -> None:
 
 def test_a_duration_is_told_in_the_unit_that_suits_it() -> None:
     assert [duration_text(s) for s in (6.3, 89, 630, 7200, 4.4e6)] == ["6 s", "89 s", "10.5 min", "2 h", "51 days"]
+
+
+def test_what_comes_once_before_the_first_cell_does_not_count_for_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    times_s = iter((0.0, 26.0, 32.0, 38.0))
+    progress = Progress(36, clock=lambda: next(times_s))
+    for number in (1, 2):
+        progress.cell_begins(f"cell {number}")
+        progress.cell_done(f"cell {number}")
+    assert [line.partition("(")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "3.5 min left)",
+        "3.4 min left)",
+    ]
     assert [size_text(b) for b in (1.234e6, 999.6e6, 7.45e9, 2e12)] == ["1.23 MB", "1 GB", "7.45 GB", "2 TB"]

@@ -86,6 +86,12 @@ def test_want_of_memory_and_refusals_are_outcomes_and_the_sweep_goes_on(sweep: S
     for text in (done.stdout, (out / "report.html").read_text()):
         assert "out of memory" in text
         assert "no room for the activations" in text
+    told = [line for line in done.stderr.splitlines() if line.startswith("[") and "busy:5" in line]
+    assert sorted((line.lower().count("out of memory"), line.count("OUT OF MEMORY")) for line in told) == [
+        (0, 0),
+        (1, 1),
+        (1, 1),
+    ]
 
 
 def test_the_journal_holds_outcome_and_reason(sweep: Sweep) -> None:

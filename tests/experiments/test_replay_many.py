@@ -72,7 +72,7 @@ def test_many_files_give_what_each_gives_alone(collection: Path, tmp_path: Path)
     assert done.returncode == 1
     (error,) = (line for line in done.stderr.splitlines() if "error" in line)
     assert "broken.h5: cannot be opened as a trace file: it is cut off" in error
-    assert "6 files: 4 with every result, 1 with some missing, 1 not replayed" in done.stdout
+    assert "6 files: 4 whole, 1 with results missing, 1 not replayed" in done.stdout
     found = table(tmp_path / "out" / "results.csv")
     # In the order of the files, whoever was ready first.
     files = [collection / f"{name}/trace.h5" if "run" in name else collection / f"{name}.h5" for name in NAMES]
@@ -92,7 +92,7 @@ def test_every_output_is_written_beside_the_table(collection: Path, tmp_path: Pa
     assert main([*files, "--out", str(tmp_path), "--jobs", "1", "--quiet"]) == 0
     said = capsys.readouterr()
     assert said.err == ""  # of progress nothing
-    assert said.out.startswith("2 files: 2 with every result, ")
+    assert said.out.startswith("2 files: 2 whole, ")
     assert f"written to {tmp_path}: " in said.out
     for name in ("run1", "other"):
         assert {p.name for p in (tmp_path / name).iterdir()} >= {"results.csv", "report.html", "power_vs_batch.png"}
@@ -264,7 +264,7 @@ def test_a_cluster_that_is_lost_ends_the_replay_and_keeps_what_came(
     assert len(came) >= 4 * workers  # what a worker had not yet handed over is lost with it
     assert came == [str(path) for path, _ in files[: len(came)]]
     assert f"{34 - len(came)} of 34 files are not replayed" in told.err
-    assert f"34 files: {len(came)} with every result, 0 with some missing, {34 - len(came)} not replayed" in told.out
+    assert f"34 files: {len(came)} whole, 0 with results missing, {34 - len(came)} not replayed" in told.out
 
 
 @pytest.mark.filterwarnings("default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import report
 from experiments.report.viewer import STATES
 from experiments.traces import TraceReader
 from tests.chromium import Chromium, needed
@@ -59,6 +61,23 @@ def seen(page: Chromium) -> tuple[float, float]:
     """First and last visible sample of the viewer."""
     a, b = page.value("(({from, to}) => [Number(from), Number(to)])(document.querySelector('#viewer svg').dataset)")
     return a, b
+
+
+def test_an_axis_has_two_ticks_or_more_however_narrow_it_is(page: Chromium) -> None:
+    rng = np.random.default_rng(1)
+    axes = [
+        [low, low + span, about]
+        for low, span, about in zip(
+            rng.normal(0, 20, 300), 10 ** rng.uniform(-4, 4, 300), rng.choice([1.0, 2.3, 6.0], 300), strict=True
+        )
+    ]
+    script = (Path(report.__file__).parent / "assets/chart.js").read_text()
+    found = page.value(f"(() => {{ {script}; return {json.dumps(axes)}.map((axis) => ticks(...axis)); }})()")
+    for (low, high, about), ticks in zip(axes, found, strict=True):
+        assert 2 <= len(ticks) <= 2 * about + 4
+        slack = 1e-6 * (high - low)
+        assert low - slack <= ticks[0] < ticks[-1] <= high + slack
+        assert np.ptp(np.diff(ticks)) < slack
 
 
 def test_a_network_is_switched_off_and_on(page: Chromium) -> None:

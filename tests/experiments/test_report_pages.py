@@ -256,7 +256,7 @@ def test_a_run_without_a_zero_says_that_nothing_could_be_reduced(tmp_path: Path)
         "No cell has a result, and so no budget.",
         "without a zero nothing can be reduced",
         "not judged: they compare networks",
-        "Figure 14, power within a batch: not drawn",
+        "14, power within a batch",
         "no picture of the oscilloscope",
     ):
         assert said in page
@@ -267,7 +267,8 @@ def test_a_run_without_a_zero_says_that_nothing_could_be_reduced(tmp_path: Path)
 def test_one_network_of_one_batch_is_not_drawn_against_others(tmp_path: Path) -> None:
     page = without_data(report(tmp_path / "report.html", write_run(tmp_path / "trace.h5", dt_s=1e-4)))
     assert re.findall(r"<figure id='(\w+)'>", page) == ["figure_14_waveform"]
-    assert "not drawn: fewer than 3 results" in page
+    assert page.count("fewer than 3 results") == 1
+    assert "Not drawn (fewer than 3 results): figure 1, top-1 accuracy by network; 2, " in page
     assert "not judged: they compare networks, and of 1 alone there is a result" in page
 
 
@@ -312,3 +313,22 @@ def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         file["provenance"]["summary"] = summary
     assert main([str(trace), "--out", str(tmp_path / "r.html")]) == 3
     assert "holds the raw data of a calibration (probe)" in capsys.readouterr().err
+
+
+def shown_in(page: str) -> float:
+    """Inches of its only figure on a screen, where 96 pixels make one."""
+    width, kind, data = re.findall(r"<figure.*?<img alt='[^']*'(.*?) src='data:image/([\w+]+);base64,([^']*)'", page)[0]
+    if kind == "png":
+        return float(re.findall(r"width='(\d+)'", width)[0]) / 96
+    return float(re.findall(r'<svg[^>]* width="([\d.]+)pt"', base64.b64decode(data).decode())[0]) / 72
+
+
+def test_letters_are_of_one_size_in_pictures_of_shapes_and_of_pixels(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "FIGURES", pictures.FIGURES[3:4])
+    shapes = report(tmp_path / "shapes.html", swept)
+    monkeypatch.setattr(pictures, "LARGEST_SVG", 0)
+    pixels = report(tmp_path / "pixels.html", swept)
+    assert ("image/svg+xml" in shapes, "image/png" in pixels) == (True, True)
+    assert shown_in(pixels) == pytest.approx(shown_in(shapes), rel=2e-3)

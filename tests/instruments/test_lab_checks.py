@@ -64,6 +64,8 @@ def line_of(text: str, key: str) -> int:
         ("high_a: 1.4", "high_a: 14.0", "wiring.current", "beyond the 10 A that the probe shows"),
         ("high_v: 30.0", "high_v: 3000.0", "wiring.voltage", "beyond the largest full scale"),
         ("model: E3645A", "model: E9999", "supply.model", "give supply.read_back"),
+        ('visa: "@py"', "visa: /etc/passwd", "visa", "write @py for pyvisa-py, or the path of a vendor's library"),
+        ('visa: "@py"', "visa: /etc", "visa", "cannot be used"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_line(

@@ -224,7 +224,7 @@ def test_peer_closing_is_noticed_at_once():
         (b"#15ab\n", "no complete answer"),
         (b"#12ab#12cd\n", "line feed after 2 bytes"),
         (b"#12ab\nstale\n", "behind a block"),
-        (b"#1xab\n", "digits"),
+        (b"#1xab\n", "1 digit of"),
     ],
 )
 def test_bad_blocks_are_refused_and_the_link_stays_usable(answer, message):

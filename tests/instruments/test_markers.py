@@ -55,7 +55,7 @@ def test_each_kind_of_misfit_has_its_reason() -> None:
         (cut_start, "already high at the record's start"),
         (cut_end, "still high at the record's end"),
         (twice, "4 edges where 2"),
-        (outside, "1 batch edges lie outside"),
+        (outside, "1 batch edge lies outside"),
         (low[:0], "no samples"),
     ):
         decoded = markers.decode(bits, GATE, BATCH)

@@ -309,6 +309,16 @@ def test_screenshot_is_a_png_of_24_bits(world: StandIn) -> None:
     assert np.frombuffer(block(scope, ":HARD:INKS ON;:DISP:DATA? BMP"), "u1", offset=54)[-2400 - 3] == 255
 
 
+def test_a_jump_between_two_columns_of_the_screen_is_drawn(world: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = [(0.8 + 0.1003125 * k, 1, (k + 1) % 2) for k in range(8)]  # eighths of a column apart
+    monkeypatch.setitem(globals(), "EDGES", sorted([*(e for e in EDGES if e[1] == 0), *jumps]))
+    bmp = block(captured(world), ":DISP:DATA? BMP")
+    image = np.frombuffer(bmp, "u1", offset=54).reshape(480, 800, 3)[::-1, :, ::-1]
+    line = (image == (0, 200, 255)).all(axis=2)[372:409]  # of D1
+    assert line[[0, -1]].any(axis=1).all()
+    assert (line[:, :-1] & line[:, 1:]).any(axis=0).all()
+
+
 def test_memory_of_a_stock_unit(world: StandIn) -> None:
     scope = captured(world, acquisition=Options(memory_points=100_000))
     assert ask(scope, ":ACQ:POIN?;SRAT?") == "+50000;+2.50000000E+04"

@@ -13,6 +13,7 @@ function make(parent, tag, attributes, text) {
   return node;
 }
 
+// Round numbers along an axis: about so many, at least two.
 function ticks(low, high, about) {
   const rough = (high - low) / Math.max(about, 1);
   if (!(rough > 0) || !isFinite(rough)) return [low];
@@ -20,7 +21,7 @@ function ticks(low, high, about) {
   const step = [1, 2, 5, 10].map((k) => k * ten).find((k) => k >= rough * 0.999);
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) found.push(k * step);
-  return found;
+  return found.length < 2 && about < 8 ? ticks(low, high, Math.max(about, 1) * 2) : found;
 }
 
 // Powers of ten, and between them as many as it takes for an axis to be read.
