@@ -79,6 +79,8 @@ def sums_between(i: Codes, v: Codes, cuts: npt.NDArray[np.int64]) -> tuple[Float
     `cuts` has shape (k + 1,); the sums, (k,) each, are whole numbers as doubles, exact below 2^53. Raises ValueError
     for cuts that do not rise or lie outside the records.
     """
+    if len(i) != len(v):
+        raise ValueError(f"{len(i)} and {len(v)} codes do not make pairs")
     i, v = _alike(i, v)
     cuts = np.ascontiguousarray(cuts, np.int64)
     sums = np.empty((3, len(cuts) - 1))
@@ -112,7 +114,7 @@ def scatter(codes: Codes) -> tuple[int, int]:
 
 
 def _in_one_piece(codes: Codes) -> Codes:
-    return codes if codes.flags.c_contiguous else codes.copy()
+    return codes if codes.flags.c_contiguous and codes.flags.aligned else codes.copy()
 
 
 def _alike(i: Codes, v: Codes) -> tuple[Codes, Codes]:

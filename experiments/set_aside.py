@@ -140,10 +140,11 @@ class _Reducers(dict[type, Callable[[Any], tuple[Any, ...]]]):
         if not is_dataclass(kind):
             raise KeyError(kind)
         _KINDS.append(kind)
-        number = len(_KINDS) - 1
+        number, names = len(_KINDS) - 1, tuple(kind.__dataclass_fields__)
 
         def reduced(thing: Any) -> tuple[Any, ...]:
-            return _made, (number, *vars(thing).values())  # in the order of the fields, however it was made
+            values = vars(thing)
+            return _made, (number, *(values[name] for name in names))
 
         return self.setdefault(kind, reduced)
 

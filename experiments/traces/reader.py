@@ -94,7 +94,7 @@ class TraceReader:
             raise
 
     def _check(self) -> None:
-        found = self.file.attrs.get("joulebench_schema")
+        found = schema.alone(self.file.attrs.get("joulebench_schema"))
         if found is None:
             raise TraceError(f"{self.path}: is HDF5 but not a joulebench trace (no joulebench_schema attribute)")
         if not isinstance(found, int | np.integer) or found < 1:
@@ -111,7 +111,7 @@ class TraceReader:
     @property
     def schema(self) -> int:
         """Version of the file's schema."""
-        return int(self.file.attrs["joulebench_schema"])
+        return int(schema.alone(self.file.attrs["joulebench_schema"]))
 
     @property
     @tells_damage
@@ -123,7 +123,7 @@ class TraceReader:
     @tells_damage
     def complete(self) -> bool:
         """Whether the sweep visited every cell."""
-        return bool(self.file.attrs["complete"])
+        return bool(schema.alone(self.file.attrs["complete"]))
 
     @property
     @tells_damage

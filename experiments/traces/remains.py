@@ -28,7 +28,7 @@ from experiments.traces.agreement import may_have_log
 from experiments.traces.damage import DAMAGE, DamageError
 from experiments.traces.reader import TraceReader
 from experiments.traces.schema import CHECKSUM, PREAMBLE, ROLES
-from experiments.traces.seal import HEAD, Seal, stated_length
+from experiments.traces.seal import HEAD, Seal, set_length, stated_length, tells_no_length
 from experiments.traces.unsealed import strangers
 from instruments.errors import TraceError
 from instruments.waveform import Capture, Preamble, Record
@@ -95,12 +95,14 @@ def opened(path: Path) -> Iterator[TraceReader]:
     """Open a trace file, a damaged one as a copy in which what can be is set right.
 
     A file that was cut off is filled up with zeros, which the checksums then tell. Structure of HDF5 that is not what
-    was written is taken from the seal. Raises TraceError as TraceReader does.
+    was written is taken from the seal; without one, a length that is none is that of the file. Raises TraceError as
+    TraceReader does.
     """
     lacking, seal = missing_bytes(path), Seal.of(path) if path.is_file() else None
+    endless = path.is_file() and seal is None and tells_no_length(path)
     with contextlib.ExitStack() as stack:
         copy = path
-        if lacking or (seal and seal.altered):
+        if lacking or endless or (seal and seal.altered):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="joulebench-", dir=_roomy(path)))
             copy = Path(folder) / path.name
             try:
@@ -109,6 +111,8 @@ def opened(path: Path) -> Iterator[TraceReader]:
                     os.truncate(copy, path.stat().st_size + lacking)
                 elif seal:
                     seal.mend(copy)
+                else:
+                    set_length(copy)
             except OSError as error:
                 done = "is cut off" if lacking else "is damaged"
                 raise TraceError(

@@ -210,9 +210,14 @@ def describe(thing: h5py.Group | h5py.Dataset, **texts: str) -> None:
             thing.attrs[name] = np.bytes_(text.encode("ascii"))
 
 
+def alone(value: Any) -> Any:
+    """The value of an attribute that netCDF's tools have copied: they make a row of every number and text."""
+    return value.ravel()[0] if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
 def attribute(thing: h5py.Group | h5py.Dataset, name: str) -> str:
     """A text attribute, also of the strings of variable length of earlier files. Raises KeyError without it."""
-    value = thing.attrs[name]
+    value = alone(thing.attrs[name])
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -234,7 +239,7 @@ def dimension(group: h5py.Group, name: str, length: int, *, index: bool = True, 
 
 
 def growing_text(group: h5py.Group, name: str) -> h5py.Dataset:
-    """Make a compressed text that can be added to."""
+    """Make a text that can be added to; not compressed, so that a chunk is written again where it is."""
     scale = dimension(group, f"{name}_length", 0, index=False)
     dataset = group.create_dataset(
         name,
@@ -242,8 +247,6 @@ def growing_text(group: h5py.Group, name: str) -> h5py.Dataset:
         maxshape=(None,),
         dtype="S1",
         chunks=(65_536,),
-        compression="gzip",
-        compression_opts=LEVEL,
         fletcher32=True,
     )
     describe(dataset, _Encoding="utf-8")
@@ -260,16 +263,19 @@ def variable(
         if across not in group:
             dimension(group, across, spec.width, index=False, fixed=True)
     wide = (int(group[across].shape[0]),) if across else ()
-    rows = max(min(64, 32_768 // max(spec.width, 1)), 1) if name != ROW_COPY else 1
+    packed = spec.width >= LONG_TEXT
+    # A compressed chunk is never written twice: HDF5 may put it where the old one was, and a program that is killed
+    # before the index follows would lose rows that were there.
+    rows = 1 if packed else max(min(64, 32_768 // max(spec.width, 1)), min(length, 64), 1)
     limit = group[along].maxshape[0]
     dataset = group.create_dataset(
         name,
         shape=(length, *wide),
         maxshape=(limit, *wide),
         dtype="S1" if spec.width else spec.kind,
-        chunks=(limit or max(rows, min(length, 64)), *wide),
-        compression="gzip" if spec.width >= LONG_TEXT else None,
-        compression_opts=LEVEL if spec.width >= LONG_TEXT else None,
+        chunks=(limit or rows, *wide),
+        compression="gzip" if packed else None,
+        compression_opts=LEVEL if packed else None,
         fletcher32=True,
     )
     if spec.width:

@@ -41,6 +41,9 @@ _END_OF_FILE = 40
 HEAD = _END_OF_FILE + 8
 """Bytes of a file that tell its length."""
 
+OPEN_TO_WRITE = (20, 20)
+"""Where a superblock says that a program has the file open for writing: one that was killed leaves it so."""
+
 _LARGEST = 1 << 44
 """Lengths of a file beyond this, 16 TiB, are no lengths but damage."""
 
@@ -74,11 +77,14 @@ class Seal:
                 if archive is None:
                     return None
                 ranges = np.frombuffer(archive.read(_RANGES), "<u8").reshape(-1, 2)
+                end, begins = int(ranges[-1, 1]), archive.getinfo(_RANGES).header_offset
+                if begins > end and stated_length(os.pread(file.fileno(), HEAD, 0)) not in (0, end):
+                    return None  # another file's, that stands behind this one
                 found = 0
                 for _, piece in _pieces(file, ranges):
                     found = zlib.crc32(piece, found)
                 altered = () if found == archive.getinfo(_BYTES).CRC else _unlike(file, ranges, archive.read(_BYTES))
-                return cls(path, ranges, tuple(altered))
+                return cls(path, ranges, tuple(place for place in altered if place != OPEN_TO_WRITE))
         except _UNREADABLE:
             return None
 
@@ -103,6 +109,7 @@ class Seal:
 def _archive(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile | None]]:
     """A file, and the archive at its end where it has one. Raises one of `_UNREADABLE`."""
     with path.open("rb") as file:
+        _lock(file, fcntl.LOCK_SH)  # what is being written is neither whole nor damaged
         size = os.fstat(file.fileno()).st_size
         if os.pread(file.fileno(), len(_ENDS), max(size - _LAST_RECORD, 0)) != _ENDS:
             yield file, None
@@ -183,9 +190,9 @@ def take_off(path: Path) -> None:
     """Cut off what stands behind the end of a file: a seal, or room that a writer who was killed had set aside.
 
     What HDF5 has not counted in when it last wrote is no part of the file for it either, and the next to write it would
-    write there. Left as it is where another program has the file: HDF5 tells that when the file is opened.
+    write there. Raises OSError; BlockingIOError where another program has the file.
     """
-    with contextlib.suppress(OSError), path.open("r+b") as file:
+    with path.open("r+b") as file:
         _lock(file, fcntl.LOCK_EX)
         _cut(file)
 
@@ -212,6 +219,20 @@ def stated_length(head: bytes) -> int:
         return 0
     (stated,) = struct.unpack_from("<Q", head, _END_OF_FILE)
     return int(stated) if stated < _LARGEST else 0
+
+
+def tells_no_length(path: Path) -> bool:
+    """Whether a file has a superblock of a trace file, and in it a length that is none."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return head.startswith(HDF5_SIGNATURE) and len(head) == HEAD and head[8] == 0 and not stated_length(head)
+
+
+def set_length(path: Path) -> None:
+    """Write how long a file is into its superblock."""
+    with path.open("r+b") as file:
+        file.seek(_END_OF_FILE)
+        file.write(struct.pack("<Q", os.fstat(file.fileno()).st_size))
 
 
 def _lock(file: IO[bytes], kind: int) -> None:

@@ -45,9 +45,19 @@ def require_names(group: h5py.Group) -> None:
     """Raise OSError where a variable has another name now: without one, an earlier program had not written it."""
     _, variables = schema.GROUPS[group.name.lstrip("/")]
     lacking = sorted(variables.keys() - set(group))
-    if lacking and (others := strangers(group)):
-        with reading(f"{group.name}/{lacking[0]}"):
-            raise OSError(f"it is not there, and {min(others)[:40]!r} is")
+    others = [group[name] for name in sorted(strangers(group))] if lacking else []
+    for name in lacking:
+        kind, deep = _kind(variables[name]), 1 + bool(variables[name].width)
+        for other in others:
+            if not isinstance(other, h5py.Dataset) or not other.fletcher32 or other.ndim != deep:
+                continue  # somebody else's
+            if other.id.get_type().equal(kind):
+                with reading(f"{group.name}/{name}"):
+                    raise OSError(f"it is not there, and {other.name.rpartition('/')[2][:40]!r} is")
+
+
+def _kind(spec: schema.Variable) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(np.dtype("S1" if spec.width else spec.kind))
 
 
 def require_cells(group: h5py.Group) -> None:
@@ -86,7 +96,11 @@ def require_sessions(group: h5py.Group, captures: Iterable[Row]) -> None:
 def require_of_captures(group: h5py.Group, name: str, committed: Collection[int]) -> None:
     """Raise OSError where rows of /host_log or /readings up to the last of a committed capture are not in the file."""
     with reading(f"/{name}/capture"):
-        mine = np.flatnonzero(np.isin(group["capture"][:], list(committed)))
+        captures = group["capture"]
+        there = np.flatnonzero(chunks_there(captures))
+        # What was in flight has rows without values where the program was killed: they read as of capture 0.
+        length = (int(there[-1]) + 1) * captures.chunks[0] if len(there) else 0
+        mine = np.flatnonzero(np.isin(captures[:length], list(committed)))
     require_rows(group, _columns(group, name), int(mine[-1]) + 1 if len(mine) else 0)
 
 
@@ -109,13 +123,14 @@ def require_rows(group: h5py.Group, names: Iterable[str], rows: int) -> None:
     _, variables = schema.GROUPS[group.name.lstrip("/")]
     specs = {**variables, **schema.PREAMBLE, **schema.CHECKSUM} if "kind" in variables else variables
     for name in names:
-        dataset, spec = group[name], specs[name]
+        dataset, kind = group[name], _kind(specs[name])
         with reading(f"{group.name}/{name}"):
             if dataset.shape[0] < rows:
                 raise OSError(f"it has {dataset.shape[0]} rows, and {rows} were written")
-            kind = h5py.h5t.py_create(np.dtype("S1" if spec.width else spec.kind))
-            if not dataset.id.get_type().equal(kind) or not dataset.fletcher32:
-                raise OSError("its type is not that of its schema, or its checksum is gone")
+            if not dataset.id.get_type().equal(kind):
+                raise OSError("its type is not that of its schema")
+            if not dataset.fletcher32:
+                raise OSError("it has no checksum any more, as where another program wrote the file anew")
             require_stored(chunks_there(dataset)[: -(-rows // dataset.chunks[0])])
 
 

@@ -141,11 +141,12 @@ class TraceWriter:
                 raise TraceError(f"{path}: has schema {reader.schema}; only {schema.SCHEMA} can be gone on with")
             if not reader.sealed:
                 require_agreement(reader)
-        seal.take_off(path)
         try:
+            seal.take_off(path)
             file = h5py.File(path, "r+")
         except OSError as error:
-            why = "another program is writing or reading it" if "lock" in str(error) else str(error)
+            held = isinstance(error, BlockingIOError) or "lock" in str(error)
+            why = "another program is writing or reading it" if held else str(error)
             raise TraceError(f"{path}: cannot be gone on with: {why}") from error
         try:
             with damage_told(path):

@@ -188,3 +188,11 @@ def test_the_compiled_loops_refuse_what_they_cannot_sum() -> None:
         compiled.blocks(codes, 0, out)
     with pytest.raises(TypeError, match="one row of 8 or 16 bits"):
         compiled.scatter(codes.reshape(2, 5))
+
+
+def test_codes_that_do_not_begin_at_a_whole_word_are_summed() -> None:
+    rng = np.random.default_rng(6)
+    codes = np.frombuffer(rng.bytes(2001), np.uint8)[1:].view(np.uint16)
+    assert astuple(code_sums(codes, codes[::-1])) == exactly(codes, codes[::-1])
+    with pytest.raises(ValueError, match="do not make pairs"):
+        sums_between(codes, codes[1:], np.array([0, 9]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -171,3 +173,72 @@ def test_a_folder_has_one_sweep_at_a_time(tmp_path: Path, capsys: pytest.Capture
     assert "another sweep is measuring into this folder" in capsys.readouterr().err
     assert (tmp_path / "begun.json").read_text() == "of the other"
     assert [path.name for path in tmp_path.iterdir()] == ["begun.json"]
+
+
+def test_a_file_that_another_program_has_open_is_not_called_damaged(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    shutil.copy(whole, path)
+    program = f"import h5py, sys; f = h5py.File({str(path)!r}, 'r+'); print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(TraceError, match="another program is writing it"):
+            TraceReader(path)
+        other.kill()
+    assert said(path) == said(whole)  # a program that was killed leaves the file marked as open
+    TraceWriter.resume(path).close()
+    assert check(path).sound
+
+
+def test_rows_in_flight_that_were_not_written_yet_are_no_damage(whole: Path, tmp_path: Path) -> None:
+    path = without_seal(Path(shutil.copy(whole, tmp_path / "t.h5")))
+    with h5py.File(path, "r+") as file:
+        log = file["host_log"]
+        rows, step = log["capture"].shape[0], log["capture"].chunks[0]
+        for name in ("event", "capture", "batch_index", "end_ns"):
+            log[name].resize((rows + 2 * step,))
+        for name in ("capture", "batch_index", "end_ns"):
+            log[name][rows:step] = 4  # the chunk that was begun is full, the next are not there
+    assert said(path) == said(whole)
+
+
+def test_what_somebody_put_beside_the_tables_is_left_alone(whole: Path, tmp_path: Path) -> None:
+    path = without_seal(Path(shutil.copy(whole, tmp_path / "t.h5")))
+    with h5py.File(path, "r+") as file:
+        del file["captures/quiet_after_s"]  # as an earlier release wrote it
+        del file["captures/row_copy"]
+        file["captures"].create_dataset("my_power", data=[1.0, 2.0, 3.0, 4.0])
+    with TraceReader(path) as reader:
+        assert len(reader.captures()) == 4
+
+
+@pytest.mark.parametrize("bit", range(4, 8))
+def test_a_length_that_is_none_is_that_of_the_file(whole: Path, tmp_path: Path, bit: int) -> None:
+    path = flipped(without_seal(Path(shutil.copy(whole, tmp_path / "bare.h5"))), tmp_path / "t.h5", 45, bit)
+    assert check(path).good == [0, 1, 2, 3]
+    recover(path, tmp_path / "new.h5")
+    assert said(tmp_path / "new.h5") == said(whole)
+
+
+def test_a_seal_holds_for_its_own_file_alone(whole: Path, tmp_path: Path) -> None:
+    one, other = without_seal(Path(shutil.copy(whole, tmp_path / "one.h5"))), tmp_path / "other.h5"
+    write_run(other, dt_s=8e-4)
+    one.write_bytes(one.read_bytes() + other.read_bytes())
+    assert said(one) == said(whole)
+
+
+@pytest.mark.skipif(shutil.which("nccopy") is None, reason="no nccopy: apt-get install netcdf-bin")
+def test_a_file_that_nccopy_wrote_is_recovered(whole: Path, tmp_path: Path) -> None:
+    subprocess.run(["nccopy", str(whole), str(tmp_path / "t.h5")], check=True)
+    recover(tmp_path / "t.h5", tmp_path / "new.h5")
+    assert check(tmp_path / "new.h5").good == [0, 1, 2, 3]
+
+
+def test_no_compressed_chunk_is_written_twice(whole: Path) -> None:
+    """HDF5 may put it where the old one was, so that a program that is killed then loses rows that were committed."""
+    with h5py.File(whole) as file:
+        found = []
+        file.visititems(lambda name, thing: found.append(thing) if isinstance(thing, h5py.Dataset) else None)
+        compressed = [d for d in found if d.compression and d.maxshape[0] is None]
+        assert len(compressed) > 5
+        assert {d.name: d.chunks[0] for d in compressed} == {d.name: 1 for d in compressed}
