@@ -61,10 +61,11 @@ def _resume(args: argparse.Namespace) -> int:
     """Go on with a run that ended early, with its own plan and its own bench file."""
     from datetime import UTC, datetime
 
-    from experiments.begun import forget
+    from experiments.begun import alone, forget
     from experiments.calibrations import records_of, still_fit
     from experiments.session import Earlier
     from experiments.traces import TraceReader, seal_whole
+    from experiments.traces.recovery import mend
     from instruments.errors import ConfigError
     from instruments.lab_checks import check_without_instruments
 
@@ -74,6 +75,8 @@ def _resume(args: argparse.Namespace) -> int:
         if out.is_file():
             raise ConfigError(f"--resume {out}: is a file: name the folder of the run, in which it is called {TRACE}")
         return _begin_again(args, out)
+    with alone(out):
+        mend(out / TRACE, lambda said: complain(f"warning: {said}"))
     with TraceReader(out / TRACE) as reader:
         plan, lab, lab_text = reader.plan, reader.lab(), reader.text("lab_yaml")
         earlier, complete, records = Earlier.of(reader), reader.complete, records_of(reader)

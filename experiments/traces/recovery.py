@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 from experiments.journal import NOT_NEEDED, UNMEASURED, CaptureRow, Reading
 from experiments.plan import Plan
 from experiments.traces import schema
+from experiments.traces.agreement import require_agreement
 from experiments.traces.checking import agreement, source_of
 from experiments.traces.damage import DAMAGE, DamageError, damage_told
 from experiments.traces.reader import TraceReader
@@ -23,6 +25,7 @@ from experiments.traces.room import CannotWriteError
 from experiments.traces.schema import CAPTURE, ROLES
 from experiments.traces.writer import TraceWriter
 from instruments.errors import TraceError
+from instruments.wording import counted
 
 
 class Recovered(NamedTuple):
@@ -58,6 +61,34 @@ def recover(path: Path, out: Path, say: Callable[[str], None] = lambda _: None) 
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return found
+
+
+def mend(path: Path, say: Callable[[str], None] = lambda _: None) -> bool:
+    """Recover a file that is damaged in place; gives whether it was. What it was is kept under another name.
+
+    A kill in the middle of a write can leave a chunk of a table half written. `say` is told what was done. Raises
+    TraceError as `recover` and `agreement.require_agreement` do.
+    """
+    try:
+        with TraceReader(path) as reader:
+            require_agreement(reader)
+            return False
+    except DamageError as error:
+        damage = str(error.__cause__ or error)[:120]
+    new = path.with_name(f"{path.stem}.recovered{path.suffix}")
+    others = (f"{path.stem}.damaged-{number}{path.suffix}" for number in itertools.count(1))
+    kept = next(other for other in map(path.with_name, others) if not other.exists())
+    found = recover(path, new, say)
+    try:
+        os.link(path, kept)  # so that there is a file of this name at any moment
+        os.replace(new, path)
+    except OSError as error:
+        raise TraceError(f"{path}: is damaged; {new} has what is good and cannot take its place ({error})") from error
+    say(
+        f"{path}: was damaged ({damage}): {counted(found.saved, 'capture')} saved, {found.lost} lost, "
+        f"{found.rejected} rejected; what it was is in {kept}"
+    )
+    return True
 
 
 def _recover(path: Path, out: Path, say: Callable[[str], None]) -> Recovered:
