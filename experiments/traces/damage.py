@@ -88,6 +88,8 @@ def chunks_there(dataset: h5py.Dataset) -> NDArray[np.bool_]:
     chunk alone takes HDF5 as long.
     """
     size = dataset.chunks
+    if size is None:
+        raise OSError("it is not in chunks any more, as where another program wrote the file anew")
     there = np.zeros([-(-n // c) for n, c in zip(dataset.shape, size, strict=True)], np.bool_)
 
     def note(chunk: h5py.h5d.StoreInfo) -> None:

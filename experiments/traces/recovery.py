@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,18 +50,27 @@ def recover(path: Path, out: Path, say: Callable[[str], None] = lambda _: None) 
     """
     if out.exists():
         raise TraceError(f"{out} exists: name another file with --out")
+    try:
+        return _written(path, out, say)
+    except (CannotWriteError, OSError) as error:
+        raise TraceError(f"{out}: cannot be written ({_why(error)}); name another file with --out") from error
+
+
+def _written(path: Path, out: Path, say: Callable[[str], None]) -> Recovered:
+    """Write the new file, all of it or nothing. Raises OSError and CannotWriteError too."""
     partial = out.with_name(f"{out.stem}.recovering{out.suffix}")
     try:
         partial.unlink(missing_ok=True)
         found = _recover(path, partial, say)
         os.replace(partial, out)
-    except (CannotWriteError, OSError) as error:
-        why = error.why if isinstance(error, CannotWriteError) else error.strerror or error
-        raise TraceError(f"{out}: cannot be written ({why}); name another file with --out") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return found
+
+
+def _why(error: CannotWriteError | OSError) -> str:
+    return error.why if isinstance(error, CannotWriteError) else error.strerror or str(error)
 
 
 def mend(path: Path, say: Callable[[str], None] = lambda _: None) -> bool:
@@ -70,25 +80,55 @@ def mend(path: Path, say: Callable[[str], None] = lambda _: None) -> bool:
     TraceError as `recover` and `agreement.require_agreement` do.
     """
     try:
-        with TraceReader(path) as reader:
+        with TraceReader(path) as reader, damage_told(path):
             require_agreement(reader)
+            _read_tables(reader.file)
             return False
     except DamageError as error:
-        damage = str(error.__cause__ or error)[:120]
-    new = path.with_name(f"{path.stem}.recovered{path.suffix}")
-    others = (f"{path.stem}.damaged-{number}{path.suffix}" for number in itertools.count(1))
-    kept = next(other for other in map(path.with_name, others) if not other.exists())
-    found = recover(path, new, say)
+        damage = str(error.__cause__ or error)[:160]
+    new = path.with_name(f"{path.stem}.mending{path.suffix}")
+    others = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in itertools.count(1))
+    kept = next(other for other in others if not other.exists() or other.samefile(path))
     try:
-        os.link(path, kept)  # so that there is a file of this name at any moment
+        found = _written(path, new, say)
+        _keep(path, kept)
         os.replace(new, path)
-    except OSError as error:
-        raise TraceError(f"{path}: is damaged; {new} has what is good and cannot take its place ({error})") from error
+    except (CannotWriteError, OSError) as error:
+        raise TraceError(
+            f"{path}: is damaged ({damage}), and what is good of it cannot be written there ({_why(error)}): "
+            f"python -m experiments.traces recover {path} --out FILE writes it elsewhere"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
     say(
         f"{path}: was damaged ({damage}): {counted(found.saved, 'capture')} saved, {found.lost} lost, "
         f"{found.rejected} rejected; what it was is in {kept}"
     )
     return True
+
+
+def _read_tables(file: h5py.File) -> None:
+    """Read all that has a checksum but the codes, whose chunks are written once: who goes on with a file adds to it."""
+
+    def read(_name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and thing.fletcher32 and thing.size:
+            for chunk in thing.iter_chunks():
+                thing[chunk]
+
+    file.visititems(read)
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no such thing: it has its own at any moment."""
+    if kept.exists():
+        return
+    try:
+        os.link(path, kept)
+    except OSError:
+        partial = kept.with_name(f"{kept.name}.part")
+        shutil.copyfile(path, partial)
+        os.replace(partial, kept)
 
 
 def _recover(path: Path, out: Path, say: Callable[[str], None]) -> Recovered:
@@ -180,7 +220,8 @@ def _text(reader: TraceReader, name: str) -> str:
 
 
 def _usual_points(group: h5py.Group) -> int:
-    return int(group["current_codes"].chunks[1])
+    codes = group["current_codes"]
+    return int((codes.chunks or codes.shape)[1])
 
 
 def _host_log(table: Table, capture: int) -> tuple[int, ...]:

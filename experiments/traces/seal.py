@@ -44,6 +44,9 @@ HEAD = _END_OF_FILE + 8
 OPEN_TO_WRITE = (20, 20)
 """Where a superblock says that a program has the file open for writing: one that was killed leaves it so."""
 
+_NO_FLAG = b"\x08"
+"""What is there is a sum of flags below this."""
+
 _LARGEST = 1 << 44
 """Lengths of a file beyond this, 16 TiB, are no lengths but damage."""
 
@@ -84,7 +87,8 @@ class Seal:
                 for _, piece in _pieces(file, ranges):
                     found = zlib.crc32(piece, found)
                 altered = () if found == archive.getinfo(_BYTES).CRC else _unlike(file, ranges, archive.read(_BYTES))
-                return cls(path, ranges, tuple(place for place in altered if place != OPEN_TO_WRITE))
+                open_only = os.pread(file.fileno(), 1, OPEN_TO_WRITE[0]) < _NO_FLAG
+                return cls(path, ranges, tuple(place for place in altered if place != OPEN_TO_WRITE or not open_only))
         except _UNREADABLE:
             return None
 

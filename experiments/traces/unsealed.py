@@ -97,9 +97,14 @@ def require_of_captures(group: h5py.Group, name: str, committed: Collection[int]
     """Raise OSError where rows of /host_log or /readings up to the last of a committed capture are not in the file."""
     with reading(f"/{name}/capture"):
         captures = group["capture"]
-        there = np.flatnonzero(chunks_there(captures))
+        there, step = chunks_there(captures), captures.chunks[0]
+        for column in _columns(group, name):
+            beside = chunks_there(group[column])
+            begins = np.flatnonzero(beside.any(axis=tuple(range(1, beside.ndim)))) * group[column].chunks[0] // step
+            if (begins >= len(there)).any() or not there[begins].all():
+                raise OSError("a part of it is not there, and would read as of capture 0")
         # What was in flight has rows without values where the program was killed: they read as of capture 0.
-        length = (int(there[-1]) + 1) * captures.chunks[0] if len(there) else 0
+        length = (int(np.flatnonzero(there)[-1]) + 1) * step if there.any() else 0
         mine = np.flatnonzero(np.isin(captures[:length], list(committed)))
     require_rows(group, _columns(group, name), int(mine[-1]) + 1 if len(mine) else 0)
 

@@ -169,7 +169,7 @@ def test_what_was_written_of_a_capture_whose_row_was_not_is_dropped(undisturbed:
         assert reader.readings(index) == []
 
 
-@pytest.mark.parametrize("variable", ["captures/state", "captures/host_s", "cells/state"])
+@pytest.mark.parametrize("variable", ["captures/state", "captures/crc32", "overview/blocks_of_256", "cells/state"])
 def test_a_chunk_of_a_table_that_was_half_written_is_made_good(
     undisturbed: Path, tmp_path: Path, variable: str
 ) -> None:
@@ -183,6 +183,7 @@ def test_a_chunk_of_a_table_that_was_half_written_is_made_good(
     with (out / "trace.h5").open("r+b") as raw:
         raw.seek(chunk.byte_offset + chunk.size - 8)
         raw.write(b"torn")
+    (out / "trace.mending.h5").write_bytes(b"of a recovery that was killed itself")
     torn = (out / "trace.h5").read_bytes()
     assert not check(out / "trace.h5").sound
     done = run_undrawn("experiments.power_sweep", "--resume", str(out), "--quiet")
@@ -191,6 +192,7 @@ def test_a_chunk_of_a_table_that_was_half_written_is_made_good(
     said = rf"trace\.h5: was damaged .* {lost} lost, 0 rejected; what it was is in .*damaged-1\.h5"
     assert re.search(said, done.stderr)
     assert (out / "trace.damaged-1.h5").read_bytes()[: len(torn)] == torn
+    assert sorted(path.name for path in out.glob("*.h5")) == ["trace.damaged-1.h5", "trace.h5"]
     assert check(out / "trace.h5").sound
     assert committed(out)[: len(before)] == before
     assert (out / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()

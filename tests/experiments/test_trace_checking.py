@@ -213,21 +213,33 @@ def spoil(path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["a journal's chunk", "the plan"])
-@pytest.mark.parametrize("program", ["info", "resume"])
 def test_damage_met_on_the_way_is_one_line_with_advice(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, what: str
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     path = tmp_path / "trace.h5"
     shutil.copy(whole, path)
     spoil(path, what)
     before = path.read_bytes()
-    code = main(["info", str(path)]) if program == "info" else power_sweep.main(["--resume", str(tmp_path)])
+    assert main(["info", str(path)]) == 3
     said = capsys.readouterr().err
-    assert code == 3
     assert len(said.splitlines()) == 1
     assert said.startswith(f"error: {path}: ")
     assert "experiments.traces check" in said
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["a journal's chunk", "the plan"])
+def test_a_damaged_run_that_is_gone_on_with_is_recovered_first(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    path = tmp_path / "trace.h5"
+    shutil.copy(whole, path)
+    spoil(path, what)
+    before = path.read_bytes()
+    assert power_sweep.main(["--resume", str(tmp_path), "--quiet"]) == 0
+    assert f"warning: {path}: was damaged (" in capsys.readouterr().err
+    assert check(path).sound
+    assert (tmp_path / "trace.damaged-1.h5").read_bytes() == before
 
 
 def test_what_is_cut_before_its_tables_is_named_and_given_up(

@@ -242,3 +242,42 @@ def test_no_compressed_chunk_is_written_twice(whole: Path) -> None:
         compressed = [d for d in found if d.compression and d.maxshape[0] is None]
         assert len(compressed) > 5
         assert {d.name: d.chunks[0] for d in compressed} == {d.name: 1 for d in compressed}
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_no_flag_of_an_open_file_but_the_open_ones_is_left_alone(whole: Path, tmp_path: Path, bit: int) -> None:
+    path = flipped(whole, tmp_path / "t.h5", 20, bit)
+    if bit < 3:
+        assert said(path) == said(whole)
+    else:
+        recover(path, tmp_path / "new.h5")
+        assert said(tmp_path / "new.h5") == said(whole)
+
+
+@pytest.mark.parametrize("table", ["readings", "host_log"])
+def test_rows_whose_capture_was_lost_are_not_taken_for_those_of_the_first(
+    whole: Path, tmp_path: Path, table: str
+) -> None:
+    path = without_seal(Path(shutil.copy(whole, tmp_path / "t.h5")))
+    with h5py.File(path, "r+") as file:
+        group = file[table]
+        scales, kind = [scale.name for scale in group["capture"].dims[0].values()], group["capture"].dtype
+        shape, chunks = group["capture"].shape, group["capture"].chunks
+        del group["capture"]
+        lost = group.create_dataset("capture", shape, kind, chunks=chunks, maxshape=(None,), fletcher32=True)
+        lost.dims[0].attach_scale(file[scales[0]])
+    assert not check(path).sound
+    with TraceReader(path) as reader, pytest.raises(TraceError, match=f"{table}/capture"):
+        reader.readings(0) if table == "readings" else reader.host_log()
+
+
+def test_codes_that_are_in_no_chunks_are_an_error_that_names_them(whole: Path, tmp_path: Path) -> None:
+    path = without_seal(Path(shutil.copy(whole, tmp_path / "t.h5")))
+    with h5py.File(path, "r+") as file:
+        codes = file["captures/current_codes"][:]
+        del file["captures/current_codes"]
+        file["captures/current_codes"] = codes
+    with TraceReader(path) as reader, pytest.raises(TraceError, match=r"current_codes row 0 is damaged.*in chunks"):
+        next(reader.data())
+    recover(path, tmp_path / "new.h5")
+    assert said(tmp_path / "new.h5") == said(whole)
