@@ -212,34 +212,31 @@ def spoil(path: Path, what: str) -> None:
             f["provenance/plan"][1:9] = b"?"
 
 
-@pytest.mark.parametrize("what", ["a journal's chunk", "the plan"])
-def test_damage_met_on_the_way_is_one_line_with_advice(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
-    path = tmp_path / "trace.h5"
-    shutil.copy(whole, path)
-    spoil(path, what)
-    before = path.read_bytes()
-    assert main(["info", str(path)]) == 3
+@pytest.fixture(params=["a journal's chunk", "the plan"])
+def spoilt(request: pytest.FixtureRequest, whole: Path, tmp_path: Path) -> Path:
+    path = Path(shutil.copy(whole, tmp_path / "trace.h5"))
+    spoil(path, request.param)
+    return path
+
+
+def test_damage_met_on_the_way_is_one_line_with_advice(spoilt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = spoilt.read_bytes()
+    assert main(["info", str(spoilt)]) == 3
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert said.startswith(f"error: {path}: ")
+    assert said.startswith(f"error: {spoilt}: ")
     assert "experiments.traces check" in said
-    assert path.read_bytes() == before
+    assert spoilt.read_bytes() == before
 
 
-@pytest.mark.parametrize("what", ["a journal's chunk", "the plan"])
 def test_a_damaged_run_that_is_gone_on_with_is_recovered_first(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+    spoilt: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "trace.h5"
-    shutil.copy(whole, path)
-    spoil(path, what)
-    before = path.read_bytes()
-    assert power_sweep.main(["--resume", str(tmp_path), "--quiet"]) == 0
-    assert f"warning: {path}: was damaged (" in capsys.readouterr().err
-    assert check(path).sound
-    assert (tmp_path / "trace.damaged-1.h5").read_bytes() == before
+    before = spoilt.read_bytes()
+    assert power_sweep.main(["--resume", str(spoilt.parent), "--quiet"]) == 0
+    assert f"warning: {spoilt}: was damaged (" in capsys.readouterr().err
+    assert check(spoilt).sound
+    assert spoilt.with_name("trace.damaged-1.h5").read_bytes() == before
 
 
 def test_what_is_cut_before_its_tables_is_named_and_given_up(
